@@ -1,0 +1,50 @@
+# Two commands: `make reports` and `make test`. Everything they need goes into .venv in this folder.
+PYTHON ?= python3
+BUDGET ?= seconds
+TORCH  ?=
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help reports test lint lab readme clean
+
+help:
+	@echo "make reports [BUDGET=seconds|minutes|hour|gpu]   run all notebooks, make their pages and an index"
+	@echo "make test                                        lint, unit tests, notebooks, pages in a browser"
+	@echo "make lab                                         open JupyterLab on the notebooks"
+	@echo "make readme                                      write the published claims into README.md"
+	@echo "add TORCH='torch==X' for another CUDA or CPU build of torch, PYTHON=python3.12 for another Python"
+
+reports: $(VENV)/.ready
+	$(BIN)/mrl-lab run --all --budget $(BUDGET)
+
+test: $(VENV)/.ready-test lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lab: $(VENV)/.ready
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+readme: $(VENV)/.ready
+	$(BIN)/python -m mrl_lab.report.index
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache
+
+# The tested versions, with the torch that was asked for in the place of the pinned one.
+$(VENV)/constraints.txt: constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH),grep -v '^torch==' constraints.txt > $@; echo '$(TORCH)' >> $@,cp constraints.txt $@)
+
+$(VENV)/.ready: $(VENV)/constraints.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[test]'
+	@touch $@

@@ -1,0 +1,140 @@
+"""Scores of cuts. Each function takes states that were computed once and gives one number a size.
+
+Numbers of the kind "how many are right" are per cent. ``flops`` counts multiply-adds after the encoder for
+one query, once each, as the MRL paper does; ``bytes`` is what one stored float32 embedding takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mrl_lab import search
+from mrl_lab.cuts import stored_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("method", "seed", "layer", "dim", "tokens", "metric", "value", "n", "bytes", "flops", "seconds")
+
+
+@torch.no_grad()
+def embed(encoder: nn.Module, x: Tensor, batch: int = 1000) -> Tensor:
+    """Return the embeddings (N, d) of x, in evaluation mode, on the CPU as float32. Encode once, cut many."""
+    device = next(encoder.parameters()).device
+    was_training, _ = encoder.training, encoder.eval()
+    z = torch.cat([encoder(part.to(device)).float().cpu() for part in x.split(batch)])
+    encoder.train(was_training)
+    return z
+
+
+@torch.no_grad()
+def predictions(head: nn.Module, z: Tensor) -> dict[int, Tensor]:
+    """Return the predicted class (N,) at each size of a nested head."""
+    device = next(head.parameters()).device
+    return {m: logits.argmax(1).cpu() for m, logits in head(z.to(device)).items()}
+
+
+def accuracy(predicted: Tensor, y: Tensor) -> float:
+    """Per cent of predictions (N,) that equal the integer labels (N,)."""
+    return (predicted == y).float().mean().item() * 100
+
+
+def coarse_accuracy(predicted: Tensor, y: Tensor, coarse: Tensor) -> float:
+    """Per cent right after mapping both classes by ``coarse`` (C,): class -> coarse class (MRL, section 5)."""
+    return accuracy(coarse[predicted], coarse[y])
+
+
+def neighbours(z: Tensor, database: Tensor, sizes: Iterable[int], k: int = 10, **how) -> dict[int, Tensor]:
+    """Return {m: ids (Q, k)} of the nearest database rows by cosine on the first m dims."""
+    return {m: search.at_size(z, database, m, k, **how)[1] for m in sizes}
+
+
+def one_nn(ids: Tensor, database_y: Tensor, y: Tensor) -> float:
+    """1-NN accuracy in per cent from neighbours ids (Q, k)."""
+    return accuracy(database_y[ids[:, 0]], y)
+
+
+def average_precision(relevant: Tensor) -> Tensor:
+    """AP@k of each query from relevance (Q, k), divided by k and not by the hits, as the paper does.
+
+    AP@k = 1/k * sum over i <= k of precision(i) * relevant(i), so AP@k <= P@k.
+    """
+    relevant = relevant.double()
+    places = torch.arange(1, relevant.shape[1] + 1, dtype=torch.float64)
+    precision = relevant.cumsum(1) / places  # (Q, k)
+    return (precision * relevant).mean(1)
+
+
+def mean_average_precision(ids: Tensor, database_y: Tensor, y: Tensor, k: int = 10) -> float:
+    """mAP@k in per cent from neighbours ids (Q, >= k)."""
+    return average_precision(database_y[ids[:, :k]] == y[:, None]).mean().item() * 100
+
+
+def tidy(
+    values: Mapping[int, float],
+    *,
+    method: str,
+    metric: str,
+    seed: int,
+    n: int,
+    flops: Mapping[int, float] | None = None,
+    seconds: float | None = None,
+) -> list[dict]:
+    """Return rows of the tidy table for one value a size ``{m: value}``."""
+    rows = []
+    for m, value in values.items():
+        row = dict.fromkeys(COLUMNS) | {
+            "method": method,
+            "seed": seed,
+            "dim": m,
+            "metric": metric,
+            "value": value,
+            "n": n,
+        }
+        rows.append(row | {"bytes": stored_bytes(m), "flops": flops and flops[m], "seconds": seconds})
+    return rows
+
+
+def classification(
+    model: nn.Module, z: Tensor, y: Tensor, *, method: str, seed: int, coarse: Tensor | None = None
+) -> list[dict]:
+    """Rows of linear top-1, and of the same mapped to coarse classes, by the model's own trained heads."""
+    predicted = predictions(model.head, z)
+    common = {"method": method, "seed": seed, "n": len(y)}
+    classes = model.head.linear(model.head.sizes[0]).out_features
+    flops = {m: m * classes for m in predicted}
+    rows = tidy({m: accuracy(p, y) for m, p in predicted.items()}, metric="top1", flops=flops, **common)
+    if coarse is not None:
+        by_size = {m: coarse_accuracy(p, y, coarse) for m, p in predicted.items()}
+        rows += tidy(by_size, metric="coarse_top1", flops=flops, **common)
+    return rows
+
+
+def retrieval(
+    z: Tensor,
+    y: Tensor,
+    database: Tensor,
+    database_y: Tensor,
+    sizes: Sequence[int],
+    *,
+    method: str,
+    seed: int,
+    k: int = 10,
+) -> list[dict]:
+    """Rows of 1-NN accuracy and mAP@k with the training set as the database (MRL, sections 4.2, 4.3)."""
+    found = neighbours(z, database, sizes, k)
+    common = {"method": method, "seed": seed, "n": len(y), "flops": {m: m * len(database) for m in sizes}}
+    rows = tidy({m: one_nn(ids, database_y, y) for m, ids in found.items()}, metric="1nn", **common)
+    by_size = {m: mean_average_precision(ids, database_y, y, k) for m, ids in found.items()}
+    return rows + tidy(by_size, metric=f"map@{k}", **common)
+
+
+def table(rows: Iterable[dict]) -> pd.DataFrame:
+    """Return rows as the tidy table, columns in the contract's order."""
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=list(COLUMNS))

@@ -1,0 +1,197 @@
+"""The one training loop. Any module whose forward returns ``(total, parts)`` can be fitted.
+
+``total`` is the loss to lower and ``parts`` a dict of its named pieces (one a cut), which are logged.
+accelerate takes care of device, precision and processes: run a script that calls :func:`fit` under
+``accelerate launch`` and every process takes its share of each batch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mrl_lab.device import Compute, choose
+from mrl_lab.errors import RequestError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Rows(Protocol):
+    """What is trained on: ``len(rows)`` and ``rows[index]`` -> the tensors that the model's forward takes.
+
+    ``torch.utils.data.TensorDataset`` is one; a text set can pad, and a picture set augment, in ``[index]``.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Tensor) -> tuple[Tensor, ...]: ...
+
+
+OPTIMIZERS = {
+    "adamw": lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay),
+    "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, weight_decay=decay),
+}
+SCHEDULES = {  # the rate at each step as a share of the peak: t runs from 0 to 1
+    "one-cycle": lambda t: t / 0.3 if t < 0.3 else (1 + math.cos(math.pi * (t - 0.3) / 0.7)) / 2,
+    "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2,
+    "constant": lambda t: 1.0,
+}
+
+
+def fit(
+    model: nn.Module,
+    rows: Rows,
+    *,
+    steps: int,
+    batch: int = 128,
+    lr: float = 1e-2,
+    optimizer: str = "adamw",
+    schedule: str = "one-cycle",
+    weight_decay: float = 0.05,
+    clip: float | None = None,
+    seed: int = 0,
+    compute: Compute | None = None,
+    checkpoint: Path | None = None,
+    save_every: int = 500,
+    after_step: Callable[[int], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Train ``model`` in place for ``steps`` steps and return its history.
+
+    Args:
+        model: forward(*tensors) -> (total, {name: part}).
+        rows: see :class:`Rows`; rows are drawn without replacement, reshuffled each pass by ``seed``.
+        batch: rows a step, over all processes together.
+        lr: peak learning rate; ``schedule`` shapes it over the steps.
+        clip: largest gradient norm, if any.
+        checkpoint: file to continue from and to save to every ``save_every`` steps (bit-equal on CPU).
+        after_step: called with the step's number after each update (a teacher's moving average).
+        say: receives at most ten lines of progress.
+
+    Returns:
+        One row a step: step, lr, total and the parts.
+
+    Raises:
+        RequestError: settings that cannot work, before the first step.
+        FloatingPointError: a loss that is not finite; names the step and the part.
+    """
+    _check(rows, steps, batch, lr, optimizer, schedule)
+    accelerator = (compute or choose()).accelerator()
+    update = OPTIMIZERS[optimizer]([p for p in model.parameters() if p.requires_grad], lr, weight_decay)
+    rate = torch.optim.lr_scheduler.LambdaLR(update, lambda step: SCHEDULES[schedule](step / steps))
+    wrapped, update = accelerator.prepare(model, update)
+    start, log = _resume(checkpoint, model, update, rate)
+    wrapped.train()
+    for step, index in zip(range(start, steps), batches(len(rows), batch, seed, start), strict=False):
+        share = index[accelerator.process_index :: accelerator.num_processes]
+        with accelerator.autocast():
+            total, parts = wrapped(*(t.to(accelerator.device) for t in rows[share]))
+        log.append(_note(step, rate.get_last_lr()[0], total, parts))
+        accelerator.backward(total)
+        if clip is not None:
+            accelerator.clip_grad_norm_(model.parameters(), clip)
+        update.step()
+        update.zero_grad()
+        rate.step()
+        if after_step is not None:
+            after_step(step)
+        if accelerator.device.type == "cpu" or (step + 1) % 50 == 0:  # on a GPU each look waits for the card
+            _stop_if_not_finite(log[-50:])
+        if say is not None and (step + 1) % max(1, steps // 10) == 0:
+            say(f"step {step + 1}/{steps}  loss {total.item():.3f}")
+        if checkpoint is not None and (step + 1) % save_every == 0 and accelerator.is_main_process:
+            _save(checkpoint, step + 1, model, update, rate, log)
+    _stop_if_not_finite(log[-50:])
+    model.eval()
+    return _history(log, accelerator)
+
+
+def batches(n: int, batch: int, seed: int, start: int = 0) -> Iterator[Tensor]:
+    """Yield the row numbers of each batch for ever: whole passes, reshuffled, the odd rest of a pass left out.
+
+    A pass's order depends on ``seed`` and its number alone, so a resumed run draws what it would have drawn.
+    """
+    a_pass = n // batch
+    for number in range(start // a_pass, 2**31):
+        shuffle = torch.Generator().manual_seed(hash((seed, number)) % 2**31)
+        order = torch.randperm(n, generator=shuffle)
+        first = start % a_pass if number == start // a_pass else 0
+        for i in range(first, a_pass):
+            yield order[i * batch : (i + 1) * batch]
+
+
+def _check(rows: Rows, steps: int, batch: int, lr: float, optimizer: str, schedule: str) -> None:
+    if optimizer not in OPTIMIZERS:
+        raise unknown("optimizer", optimizer, OPTIMIZERS)
+    if schedule not in SCHEDULES:
+        raise unknown("schedule", schedule, SCHEDULES)
+    if steps < 1 or lr <= 0:
+        raise RequestError(f"training needs at least 1 step and a rate above 0; got steps = {steps}, lr = {lr}.")
+    if not 1 <= batch <= len(rows):
+        raise RequestError(f"a batch of {batch} cannot be drawn from {len(rows)} rows: use 1 to {len(rows)}.")
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if batch % processes:
+        raise RequestError(
+            f"a batch of {batch} cannot be shared by {processes} processes: use a multiple of {processes}."
+        )
+
+
+def _note(step: int, lr: float, total: Tensor, parts: dict[str, Tensor]) -> dict:
+    return {"step": step, "lr": lr, "total": total.detach()} | {str(name): p.detach() for name, p in parts.items()}
+
+
+def _stop_if_not_finite(log: list[dict]) -> None:
+    for row in log:
+        bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if bad:
+            which = ", ".join(name for name in bad if name != "total") or "total"
+            raise FloatingPointError(
+                f"the loss is not finite at step {row['step']} (part: {which}; rate {row['lr']:.2g}). "
+                "Lower lr, set clip=1.0, or look for extreme values in the data."
+            )
+
+
+def _history(log: list[dict], accelerator) -> pd.DataFrame:
+    """Losses as numbers, averaged over processes in one exchange at the end."""
+    import pandas as pd
+
+    names = [name for name in dict.fromkeys(n for row in log for n in row) if name not in ("step", "lr")]
+    absent = torch.tensor(math.nan)  # a part that this step did not draw
+    losses = torch.stack(
+        [torch.stack([torch.as_tensor(row.get(n, absent)).float().cpu() for n in names]) for row in log]
+    )
+    losses = accelerator.reduce(losses.to(accelerator.device), "mean").cpu()  # (steps, parts)
+    table = pd.DataFrame(losses.numpy(), columns=names)
+    return pd.concat([pd.DataFrame([{k: row[k] for k in ("step", "lr")} for row in log]), table], axis=1)
+
+
+def _save(file: Path, step: int, model: nn.Module, update, rate, log: list[dict]) -> None:
+    """Write everything that the next step depends on, in one rename."""
+    state = {
+        "step": step,
+        "model": model.state_dict(),
+        "optimizer": update.state_dict(),
+        "schedule": rate.state_dict(),
+        "random": torch.get_rng_state(),
+        "log": [{name: float(value) for name, value in row.items()} for row in log],
+    }
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    torch.save(state, partial)
+    os.replace(partial, file)
+
+
+def _resume(file: Path | None, model: nn.Module, update, rate) -> tuple[int, list[dict]]:
+    if file is None or not file.exists():
+        return 0, []
+    state = torch.load(file, weights_only=True, map_location="cpu")
+    model.load_state_dict(state["model"])
+    update.load_state_dict(state["optimizer"])
+    rate.load_state_dict(state["schedule"])
+    torch.set_rng_state(state["random"])
+    return state["step"], [row | {"step": int(row["step"])} for row in state["log"]]

@@ -1,0 +1,129 @@
+"""The tree as its next reader finds it: clean notebooks, honest sizes, arrows one way, no traces of a machine."""
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MODULES = sorted((ROOT / "mrl_lab").rglob("*.py"))
+
+
+def committed() -> list[Path]:
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def code_cells(file: Path) -> list[tuple[int, str, dict]]:
+    cells = json.loads(file.read_text())["cells"]
+    return [(i, "".join(c["source"]), c) for i, c in enumerate(cells) if c["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f.stem)
+def test_notebooks_hold_no_outputs_and_no_stray_metadata(file):
+    for i, _, cell in code_cells(file):
+        assert not cell["outputs"], f"cell {i} has outputs"
+        assert cell["execution_count"] is None, f"cell {i} has a count"
+    notebook = json.loads(file.read_text())
+    assert set(notebook["metadata"]) == {"kernelspec", "language_info", "mrl_lab"}
+    assert {"shows", "minutes", "needs"} == set(notebook["metadata"]["mrl_lab"])
+    strays = [i for i, c in enumerate(notebook["cells"]) if set(c["metadata"]) - {"tags"}]
+    assert not strays, f"cells {strays} carry metadata"
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f.stem)
+def test_notebook_cells_are_short_and_functions_live_in_the_package(file):
+    for i, source, _ in code_cells(file):
+        assert len(source.splitlines()) <= 15, f"cell {i} has {len(source.splitlines())} lines"
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 8, f"cell {i}: {node.name} belongs into the package"
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f.stem)
+def test_parameters_are_annotated_literals_with_a_comment(file):
+    tagged = [s for _, s, c in code_cells(file) if "parameters" in c["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    lines = [line for line in tagged[0].splitlines() if line and not line.startswith("#")]
+    for line, node in zip(lines, ast.parse(tagged[0]).body, strict=True):
+        assert isinstance(node, ast.AnnAssign), line
+        ast.literal_eval(node.value)
+        assert "  # " in line, line
+
+
+def functions() -> list[tuple[str, ast.FunctionDef]]:
+    found = []
+    for file in MODULES:
+        nodes = ast.walk(ast.parse(file.read_text()))
+        found += [(f"{file.stem}.{n.name}", n) for n in nodes if isinstance(n, ast.FunctionDef)]
+    return found
+
+
+def test_functions_are_short():
+    lengths = {name: node.end_lineno - node.lineno + 1 for name, node in functions()}
+    assert {name: n for name, n in lengths.items() if n > 65} == {}, "with the docstring"
+    bodies = []
+    for _, node in functions():
+        body = node.body[1:] if ast.get_docstring(node) else node.body
+        bodies.append(body[-1].end_lineno - body[0].lineno + 1 if body else 0)
+    assert max(bodies) <= 50
+    assert sorted(bodies)[len(bodies) // 2] <= 10
+
+
+def test_public_things_have_docstrings():
+    missing = [str(f.relative_to(ROOT)) for f in MODULES if not ast.get_docstring(ast.parse(f.read_text()))]
+    for file in MODULES:
+        for node in ast.parse(file.read_text()).body:
+            public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+            if public and not ast.get_docstring(node):
+                missing.append(f"{file.stem}.{node.name}")
+    assert missing == []
+
+
+LAYERS = {  # what a module may import of the package, besides errors
+    "errors": set(),
+    "cuts": set(),
+    "device": set(),
+    "parameters": {"cuts"},
+    "encoders": {"cuts"},
+    "data": {"data"},
+    "train": {"device"},
+    "methods": {"cuts", "device"},
+    "search": {"cuts"},
+    "score": {"search", "cuts"},
+    "stats": {"stats"},
+    "plots": set(),
+    "explore": set(),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_arrows_go_one_way(layer):
+    files = [f for f in MODULES if f.relative_to(ROOT / "mrl_lab").parts[0].removesuffix(".py") == layer]
+    assert files
+    for file in files:
+        imported = re.findall(r"^\s*(?:from|import) mrl_lab\.?(\w*)(?: import (\w+))?", file.read_text(), re.MULTILINE)
+        used = {first or second for first, second in imported} - {"errors"}
+        assert used <= LAYERS[layer], f"{file.name} imports {used - LAYERS[layer]}"
+        if layer == "methods":
+            assert not re.search(r"from mrl_lab\.methods|import methods", file.read_text())
+
+
+def test_nothing_heavy_secret_or_local_is_committed():
+    local = re.compile(r"/work/|/opt/|/root/|/tmp/\w|/home/\w")
+    for file in committed():
+        assert file.stat().st_size < 2_000_000, file
+        assert file.suffix not in {".pt", ".pth", ".npy", ".npz", ".pkl", ".bin", ".safetensors"}, file
+        if file != Path(__file__):
+            found = local.search(file.read_text(errors="ignore"))
+            assert not found, f"{file}: {found}"
+
+
+def test_no_pickle_and_no_remote_code():
+    text = "\n".join(f.read_text() for f in MODULES)
+    for forbidden in ("import pickle", "allow_pickle=True", "weights_only=False", "trust_remote_code=True", "eval("):
+        assert not re.search(rf"(?<![\w.]){re.escape(forbidden)}", text), forbidden
