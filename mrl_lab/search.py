@@ -1,12 +1,19 @@
-"""Exact nearest neighbours by a blocked matrix product; every size from the same stored vectors."""
+"""Nearest neighbours: exact by a blocked matrix product, every size from the same stored vectors; or by a graph."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mrl_lab.cuts import unit_prefix
 from mrl_lab.errors import RequestError
+
+if TYPE_CHECKING:
+    import faiss
 
 Found = tuple[Tensor, Tensor]  # scores (Q, k) and ids (Q, k)
 
@@ -32,6 +39,73 @@ def exact(queries: Tensor, database: Tensor, k: int, *, exclude: Tensor | None =
 def at_size(queries: Tensor, database: Tensor, m: int, k: int, **how) -> Found:
     """:func:`exact` on the first ``m`` dims, each prefix normalised after the cut (MRL, section 4.3)."""
     return exact(unit_prefix(queries, m), unit_prefix(database, m), k, **how)
+
+
+@dataclass(frozen=True)
+class Hnsw:
+    """A graph of near neighbours (Malkov and Yashunin, 2018), searched approximately; made by :func:`hnsw`.
+
+    Attributes:
+        index: faiss's own.
+        links: neighbours a vertex keeps (the 32 of HNSW32).
+        threads: used to build and to search.
+    """
+
+    index: faiss.IndexHNSWFlat
+    links: int
+    threads: int
+
+    def search(self, queries: Tensor, k: int, ef: int) -> Found:
+        """Return scores (Q, k), falling, and ids (Q, k); ``ef`` candidates are kept on the way, at least k."""
+        import faiss
+
+        _check_request(queries, (self.index.ntotal, self.index.d), k, self.index.ntotal)
+        with _threads(self.threads):
+            wanted = faiss.SearchParametersHNSW(efSearch=ef)
+            scores, ids = self.index.search(queries.contiguous().numpy(), k, params=wanted)
+        return torch.from_numpy(scores), torch.from_numpy(ids)
+
+    def describe(self, k: int, ef: int, batch: int) -> str:
+        """Everything that a time of this search depends on, in one line."""
+        return (
+            f"HNSW{self.links} over {self.index.ntotal} vectors of {self.index.d} dims: k = {k}, ef = {max(ef, k)}, "
+            f"{self.threads} thread(s), {batch} queries a call"
+        )
+
+
+def hnsw(database: Tensor, *, links: int = 32, build_ef: int = 40, threads: int = 1) -> Hnsw:
+    """Build a graph index over **unit** rows (N, m), the MRL paper's HNSW32 (section 4.3), by faiss.
+
+    Cut first, ``hnsw(unit_prefix(z, m))``: every size needs a graph of its own. One thread always builds the same
+    graph; several are faster and do not.
+
+    Raises:
+        RequestError: faiss is not installed, or rows that are not of length 1.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise RequestError("an HNSW index needs faiss: pip install 'mrl-lab[test]', or faiss-cpu alone.") from error
+    if not torch.allclose(database.norm(dim=1), torch.ones(len(database)), atol=1e-3):
+        raise RequestError("an HNSW index needs rows of length 1: pass unit_prefix(z, m).")
+    index = faiss.IndexHNSWFlat(database.shape[1], links, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = build_ef
+    with _threads(threads):
+        index.add(database.contiguous().numpy())
+    return Hnsw(index, links, threads)
+
+
+@contextmanager
+def _threads(number: int):
+    """Let faiss use ``number`` threads, and as many as before afterwards."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(number)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _blocks(queries: Tensor, exclude: Tensor | None, rows: int):
@@ -65,12 +139,19 @@ def _lowest_ids(scores: Tensor, last: Tensor, k: int) -> Tensor:
 
 
 def _check(queries: Tensor, database: Tensor, k: int, exclude: Tensor | None) -> None:
-    if queries.ndim != 2 or database.ndim != 2 or queries.shape[1] != database.shape[1]:
-        raise RequestError(
-            f"queries {tuple(queries.shape)} and database {tuple(database.shape)} must be tables of the same width."
-        )
-    available = len(database) - (exclude is not None)
+    _check_request(queries, tuple(database.shape), k, len(database) - (exclude is not None))
+    _refuse_nan(database)
+
+
+def _check_request(queries: Tensor, database: tuple[int, ...], k: int, available: int) -> None:
+    """Refuse queries that do not fit a database of that shape, and a k above the rows available."""
+    if queries.ndim != 2 or len(database) != 2 or queries.shape[1] != database[1]:
+        raise RequestError(f"queries {tuple(queries.shape)} and database {database} must be tables of the same width.")
     if not 1 <= k <= available:
         raise RequestError(f"k = {k} neighbours asked of {available} rows: use 1 to {available}.")
-    if queries.isnan().any() or database.isnan().any():
+    _refuse_nan(queries)
+
+
+def _refuse_nan(table: Tensor) -> None:
+    if table.isnan().any():
         raise RequestError("queries or database hold NaN: drop or repair those rows first.")

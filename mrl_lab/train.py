@@ -34,7 +34,7 @@ class Rows(Protocol):
 
 
 OPTIMIZERS = {
-    "adamw": lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay),
+    "adamw": lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay, fused=True),
     "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, weight_decay=decay),
 }
 SCHEDULES = {  # the rate at each step as a share of the peak: t runs from 0 to 1

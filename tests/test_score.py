@@ -75,6 +75,42 @@ def test_coarse_accuracy_is_never_below_fine():
     assert score.coarse_accuracy(predicted, y, torch.arange(10)) == score.accuracy(predicted, y)
 
 
+def slow_class_means(support_z, support_y, z, m):
+    """Running sums: prefix norms from one cumulative sum of squares, class sums weighted by them, L2 to each mean."""
+    norms = support_z.square().cumsum(1)[:, m - 1].sqrt()
+    found = []
+    for query in z[:, :m] / z.square().cumsum(1)[:, m - 1, None].sqrt():
+        distances = {}
+        for c in support_y.unique().tolist():
+            own = support_y == c
+            mean = (support_z[own, :m] / norms[own, None]).sum(0) / own.sum()
+            distances[c] = (query - mean).norm().item()
+        found.append(min(distances, key=distances.get))
+    return torch.tensor(found)
+
+
+def test_34_nearest_class_mean_equals_prefix_sums(classes):
+    z, _, database, database_y = classes
+    names = 3 * database_y + 1  # classes need not be 0, 1, 2, ...
+    for m, predicted in score.nearest_class_mean(database, names, z, (1, 2, 5, 6)).items():
+        assert torch.equal(predicted, slow_class_means(database, names, z, m))
+
+
+def test_34_one_shot_is_one_nn_to_that_shot(classes):
+    z, _, database, database_y = classes
+    shots = torch.stack([(database_y == c).nonzero()[0, 0] for c in range(5)])
+    predicted = score.nearest_class_mean(database[shots], database_y[shots], z, (2, 6))
+    for m, ids in score.neighbours(z, database[shots], (2, 6), k=1).items():
+        assert torch.equal(predicted[m], database_y[shots][ids[:, 0]])
+
+
+def test_34_the_mean_of_a_class_does_not_grow_with_its_number_of_rows(classes):
+    z, _, database, database_y = classes
+    twice = torch.cat([database, database[database_y == 0]]), torch.cat([database_y, database_y[database_y == 0]])
+    ours = score.nearest_class_mean(*twice, z, (6,))
+    assert torch.equal(ours[6], score.nearest_class_mean(database, database_y, z, (6,))[6])
+
+
 def test_26_embedding_twice_is_identical_and_leaves_the_mode():
     encoder = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5))
     x = torch.randn(30, 4)

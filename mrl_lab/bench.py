@@ -1,0 +1,133 @@
+"""Speed side by side with the plain way and with peers: ratios of medians, measured in turn in one run.
+
+``mrl-lab bench`` runs all of :data:`BENCHES`, ``mrl-lab bench step heads`` some. Each bench returns named
+ways of doing one thing; they are run alternately after a warm-up, so that a slow moment of the machine hits
+all of them, and their medians are compared with the first, the plain way.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from mrl_lab.errors import unknown
+
+Ways = dict[str, Callable[[], object]]
+
+
+def step() -> Ways:
+    """One training step, encoder and heads, batch 128: a plain head against MRL at 7 sizes."""
+    import torch
+
+    from mrl_lab.encoders import ConvNet
+    from mrl_lab.methods import mrl
+
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randint(256, (128, 1, 28, 28), dtype=torch.uint8, generator=draw)
+    y = torch.randint(10, (128,), generator=draw)
+
+    def one_step(sizes: tuple[int, ...], efficient: bool) -> Callable[[], None]:
+        model = mrl.classifier(lambda: ConvNet((1, 28, 28), 128), sizes, 10, efficient=efficient)
+        update = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
+
+        def way() -> None:
+            update.zero_grad()
+            model(x, y)[0].backward()
+            update.step()
+
+        return way
+
+    seven = (2, 4, 8, 16, 32, 64, 128)
+    return {"plain": one_step((128,), False), "MRL": one_step(seven, False), "MRL-E": one_step(seven, True)}
+
+
+def heads() -> Ways:
+    """Forward and backward of MRL-E's logits alone (B 256, d 2048, C 1000, 9 sizes): slices against accumulation."""
+    import torch
+
+    from mrl_lab.methods.mrl import accumulated_products
+
+    z = torch.randn(256, 2048, requires_grad=True)
+    weight = torch.randn(1000, 2048, requires_grad=True)
+    sizes = [2**i for i in range(3, 12)]
+
+    def way(products: Callable[[], dict]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(sum(p.logsumexp(1).sum() for p in products().values()), (z, weight))
+
+    return {
+        "slices": way(lambda: {m: z[:, :m] @ weight[:, :m].T for m in sizes}),
+        "accumulated": way(lambda: accumulated_products(z, weight, sizes)),
+    }
+
+
+def search() -> Ways:
+    """Ten nearest of 100,000 vectors of 256 dims for 200 queries: faiss Flat against our exact search."""
+    import faiss
+    import torch
+
+    from mrl_lab.search import exact
+
+    database, queries = torch.randn(100_000, 256), torch.randn(200, 256)
+    index = faiss.IndexFlatIP(256)
+    index.add(database.numpy())
+    return {"faiss Flat": lambda: index.search(queries.numpy(), 10), "exact": lambda: exact(queries, database, 10)}
+
+
+def start() -> Ways:
+    """Start-up: a bare interpreter against one that imports mrl_lab."""
+
+    def way(code: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+
+    return {"bare interpreter": way("pass"), "import mrl_lab": way("import mrl_lab")}
+
+
+BENCHES = {"step": step, "heads": heads, "search": search, "start": start}
+
+
+def measure(ways: Ways, least: int = 15, seconds_at_least: float = 5.0) -> dict[str, list[float]]:
+    """Return the seconds of each way, run in turn after a warm-up: ``least`` times and for some seconds."""
+    for run in ways.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    end = time.perf_counter() + seconds_at_least
+    while len(next(iter(seconds.values()))) < least or time.perf_counter() < end:
+        for name, run in ways.items():
+            began = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def main(names: list[str], out: Path | None = None) -> int:
+    """Run the named benches (all when none is named), print a table, and save ``bench.csv`` under ``out``.
+
+    Raises:
+        RequestError: a name that is not in :data:`BENCHES`.
+    """
+    for name in names:
+        if name not in BENCHES:
+            raise unknown("bench", name, BENCHES)
+    rows = [row for name in names or BENCHES for row in _compare(name)]
+    if out is not None:
+        import pandas as pd
+
+        out.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).round(3).to_csv(out / "bench.csv", index=False)
+    return 0
+
+
+def _compare(name: str) -> list[dict]:
+    """Run one bench, print its lines, return its rows."""
+    print(f"{name}: {BENCHES[name].__doc__.splitlines()[0]}", flush=True)
+    rows, plain = [], None
+    for way, times in measure(BENCHES[name]()).items():
+        middle = 1e3 * median(times)
+        plain = plain or middle
+        print(f"  {way:18s} {middle:9.2f} ms  x {middle / plain:5.2f}   ({len(times)} runs)", flush=True)
+        rows.append({"bench": name, "way": way, "milliseconds": middle, "ratio": middle / plain, "n": len(times)})
+    return rows

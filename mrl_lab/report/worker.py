@@ -1,0 +1,133 @@
+"""The child process of one job: run the notebook, make its page, put the finished folder in its place.
+
+It reads the job as one line of JSON from its standard input, and tells what happens as lines of JSON on its
+standard output. The pipe stays open while the parent lives; when it closes, whatever ended the parent, this
+process ends its kernel, removes what is half-finished and exits. Work happens in a folder of its own, under a
+lock, and one rename makes it visible::
+
+    DIR/.running/NAME--TAG.lock     held while the job runs; the system frees it when the process ends
+    DIR/.running/NAME--TAG/PID/     where the job writes
+    DIR/NAME/TAG/                   where it goes; TAG.failed/ when a cell failed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mrl_lab.report import record
+
+Tell = Callable[..., None]
+
+
+class Orphan:
+    """What to undo when the parent ends: a thread waits for that, and holds ``lock`` while it undoes."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.undo: list[Callable[[], None]] = []
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def _wait(self) -> None:
+        sys.stdin.read()  # returns when the pipe closes
+        with self.lock:
+            try:
+                for step in reversed(self.undo):
+                    step()
+            finally:
+                os._exit(1)
+
+
+def main() -> None:
+    """Run the job that standard input describes."""
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # the kernel inherits this process's output and must not write between our lines
+
+    def tell(event: str, **more: object) -> None:
+        print(json.dumps({"event": event, **more}), file=lines, flush=True)
+
+    job = json.loads(sys.stdin.readline())
+    orphan = Orphan()
+    place = Path(job["out"], job["name"], job["tag"])
+    running = Path(job["out"], ".running", f"{job['name']}--{job['tag']}")
+    with locked(running.with_name(running.name + ".lock"), tell):
+        restore(running, place)
+        if not job["fresh"] and record.is_done(place, job["key"]):
+            tell("already")
+        else:
+            _run(job, running, place, orphan, tell)
+
+
+@contextmanager
+def locked(file: Path, tell: Tell) -> Iterator[None]:
+    """Hold the lock of a job; says so when another run has it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell("waiting")
+        lock.acquire(poll_interval=0.5)
+    with lock:
+        yield
+
+
+def _run(job: dict, running: Path, place: Path, orphan: Orphan, tell: Tell) -> None:
+    from mrl_lab.report import kernel, page
+
+    start = datetime.now(UTC)
+    work = running / str(os.getpid())
+    orphan.undo.append(lambda: shutil.rmtree(running, ignore_errors=True))
+    work.mkdir(parents=True)
+    os.environ["MRL_LAB_RUN"] = str(work)
+    process = kernel.start()
+    orphan.undo.append(lambda: kernel.kill(process))
+    try:
+        cells = Path(job["notebook"]), job["changed"], work / "notebook.ipynb"
+        failure = kernel.run(process, *cells, lambda: tell("cell"))
+    finally:
+        process.shutdown_kernel(now=True)
+    seconds = record.write(work, job, start, failure)
+    page.render(work)
+    with orphan.lock:
+        publish(work, place, running, failed=failure is not None)
+    tell("failed", seconds=seconds, **asdict(failure)) if failure else tell("done", seconds=seconds)
+
+
+# ----------------------------------------------------------------------------------------- putting in place
+
+
+def publish(work: Path, place: Path, running: Path, failed: bool) -> None:
+    """Move a run to its place; a failed one goes beside it and never takes the place of a good one."""
+    beside = place.with_name(place.name + ".failed")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if failed:
+        shutil.rmtree(beside, ignore_errors=True)
+        os.replace(work, beside)
+    else:
+        if place.exists():
+            os.replace(place, running / "previous")
+        os.replace(work, place)
+        shutil.rmtree(beside, ignore_errors=True)
+    shutil.rmtree(running, ignore_errors=True)
+
+
+def restore(running: Path, place: Path) -> None:
+    """Clear what a killed run left behind; if it was killed between the two moves, put the previous result back."""
+    previous = running / "previous"
+    if previous.exists() and not place.exists():
+        os.replace(previous, place)
+    shutil.rmtree(running, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

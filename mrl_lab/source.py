@@ -1,0 +1,71 @@
+"""The code behind a result: where it lies, a digest of it, its commit, and the packages it stands on.
+
+A finished run or a cached table is used again only while the code that made it is the same; the digest says
+so. It is taken over the text of the modules, so that a changed comment counts too: simple, and never wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+PACKAGE = Path(__file__).parent
+# Modules that run, show and describe notebooks; no number in a result depends on them.
+AROUND = frozenset({"__main__", "bench", "check", "cli", "parameters", "report"})
+# Modules that draw or save what was computed: a cached table does not depend on them either.
+SHOWING = frozenset({"explore", "plots", "runs", "source"})
+
+
+def checkout() -> Path | None:
+    """Return the folder of the clone that this package runs from, None when it was installed elsewhere."""
+    root = PACKAGE.parent
+    return root if (root / "pyproject.toml").is_file() else None
+
+
+@cache
+def digest(without: frozenset[str] = AROUND) -> str:
+    """Return a SHA-256 over the package's modules, except the top-level ones named in ``without``."""
+    total = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob("*.py")):
+        name = file.relative_to(PACKAGE)
+        if name.parts[0].removesuffix(".py") not in without:
+            total.update(name.as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def commit() -> dict[str, str | bool] | None:
+    """Return the clone's git commit, and whether the package or the notebooks were changed since; None without git."""
+    root = checkout()
+    if root is None:
+        return None
+    try:
+        head = _git(root, "rev-parse", "HEAD", "--show-prefix").splitlines()
+        changed = _git(root, "status", "--porcelain", "--", "mrl_lab", "notebooks")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    # A prefix means that the clone is a mere folder inside some other repository.
+    return None if len(head) > 1 and head[1] else {"id": head[0], "dirty": bool(changed)}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+def requirements() -> list[Requirement]:
+    """Return what this package needs to run, with lower bounds; without the extras."""
+    from packaging.requirements import Requirement
+
+    found = [Requirement(line) for line in metadata.requires("mrl-lab") or []]
+    return [r for r in found if not (r.marker and "extra" in str(r.marker))]
+
+
+def versions() -> dict[str, str]:
+    """Return {package: installed version} of this package and of what it needs."""
+    return {name: metadata.version(name) for name in ("mrl-lab", *(r.name for r in requirements()))}

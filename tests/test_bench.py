@@ -1,0 +1,44 @@
+"""The bench runs its ways in turn and compares medians with the first one."""
+
+import time
+
+import pandas as pd
+import pytest
+
+from mrl_lab import bench
+from mrl_lab.errors import RequestError
+
+
+def test_ways_are_run_in_turn_after_a_warm_up():
+    order = []
+    ways = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    seconds = bench.measure(ways, least=3, seconds_at_least=0.0)
+    assert order == ["a", "b"] * 4
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
+
+
+def test_ratio_is_to_the_first_way_and_is_saved(tmp_path, monkeypatch, capsys):
+    def naps():
+        """Two naps."""
+        return {"short": lambda: time.sleep(0.01), "long": lambda: time.sleep(0.03)}
+
+    monkeypatch.setitem(bench.BENCHES, "naps", naps)
+    assert bench.main(["naps"], tmp_path) == 0
+    saved = pd.read_csv(tmp_path / "bench.csv")
+    assert saved.way.tolist() == ["short", "long"]
+    assert saved.ratio[0] == 1
+    assert 2 < saved.ratio[1] < 4
+    assert "naps: Two naps." in capsys.readouterr().out
+
+
+def test_a_step_with_seven_sizes_costs_little_more_than_a_plain_one():
+    """The promise is 1.10 on an idle machine (README); a busy one gets some slack here."""
+    seconds = bench.measure(bench.step(), least=30, seconds_at_least=0.0)
+    best = {way: min(times) for way, times in seconds.items()}
+    assert best["MRL"] < 1.25 * best["plain"]
+    assert best["MRL-E"] < 1.25 * best["plain"]
+
+
+def test_unknown_bench_is_refused():
+    with pytest.raises(RequestError, match="step"):
+        bench.main(["stepp"], None)

@@ -1,0 +1,94 @@
+"""Runs that are killed or meet each other: nothing is repeated, lost, half-written, or left running. No mock."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from small_notebooks import alive, command, environment, wait_until, write
+
+# Each cell run appends "name pid of the kernel, pid of the worker" to a file, then sleeps.
+MARK = """\
+import os, pathlib, time
+with open(os.environ["MARKS"], "a") as marks:
+    marks.write(f"{NAME} {os.getpid()} {os.getppid()}\\n")
+time.sleep(SECONDS)
+pathlib.Path(os.environ["MRL_LAB_RUN"], "end.txt").write_text(NAME)"""
+
+
+def sleeper(folder: Path, name: str, seconds: float) -> None:
+    write(folder / "notebooks", name, f"NAME, SECONDS = {name!r}, {seconds}", MARK)
+
+
+def start(folder: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        command("run", "--all", "--out", folder / "out"),
+        env=environment(folder / "notebooks") | {"MARKS": str(folder / "marks.txt")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def marks(folder: Path) -> list[list[str]]:
+    file = folder / "marks.txt"
+    return [line.split() for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+def half_written(folder: Path) -> list[Path]:
+    return [f for f in (folder / "out" / ".running").iterdir() if f.suffix != ".lock"]
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_then_the_same_command(tmp_path):
+    for name, seconds in (("00_first", 0.0), ("01_second", 3.0), ("02_third", 0.0)):
+        sleeper(tmp_path, name, seconds)
+    killed = start(tmp_path)
+    wait_until(lambda: len(marks(tmp_path)) == 2)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+
+    first = tmp_path / "out" / "00_first" / "seconds" / "run.json"
+    before = first.stat().st_mtime_ns, first.read_text()
+    assert {f.name for f in (tmp_path / "out").glob("0*")} == {"00_first"}, "only what was finished is seen"
+    kernel, worker = marks(tmp_path)[1][1:]
+    wait_until(lambda: not alive(kernel) and not alive(worker), 5)
+    assert half_written(tmp_path) == []
+
+    again = start(tmp_path)
+    text, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, text
+    assert "00_first seconds: done already" in text
+    assert (first.stat().st_mtime_ns, first.read_text()) == before
+    assert [name for name, *_ in marks(tmp_path)] == ["00_first", "01_second", "01_second", "02_third"]
+    for name in ("00_first", "01_second", "02_third"):
+        assert (tmp_path / "out" / name / "seconds" / "end.txt").read_text() == name
+    assert half_written(tmp_path) == []
+    assert not [pid for _, *pids in marks(tmp_path) for pid in pids if alive(pid)]
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_worker_is_a_failure_and_leaves_no_kernel(tmp_path):
+    sleeper(tmp_path, "00_long", 60)
+    process = start(tmp_path)
+    wait_until(lambda: len(marks(tmp_path)) == 1)
+    _, kernel, worker = marks(tmp_path)[0]
+    os.kill(int(worker), signal.SIGKILL)
+    text, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "the worker ended with status -9" in text
+    wait_until(lambda: not alive(kernel), 5)
+
+
+@pytest.mark.slow
+def test_two_runs_into_one_folder_share_the_work(tmp_path):
+    sleeper(tmp_path, "00_first", 0.0)
+    sleeper(tmp_path, "01_second", 2.0)
+    both = [start(tmp_path), start(tmp_path)]
+    texts = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    assert sorted(name for name, *_ in marks(tmp_path)) == ["00_first", "01_second"]
+    assert any("waiting for that one" in text for text in texts)
+    assert sum(text.count("done already") for text in texts) == 2
+    assert half_written(tmp_path) == []

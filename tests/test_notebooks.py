@@ -1,0 +1,58 @@
+"""Every notebook, run at ``seconds`` by the command that a user types, and its page opened in a real browser."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from browser import assert_page_works
+
+from mrl_lab.runs import CLAIMS, SCORES
+
+ROOT = Path(__file__).parent.parent
+NAMES = sorted(file.stem for file in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="session")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session", params=NAMES)
+def finished(request, out):
+    """The folder of a finished run at budget seconds."""
+    command = [sys.executable, "-m", "mrl_lab", "run", request.param, "--out", str(out)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return out / request.param / "seconds"
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_the_contract_says(finished):
+    files = {file.name for file in finished.iterdir()}
+    assert {"page.html", "notebook.ipynb", "scores.csv", "claims.csv", "run.json"} <= files
+    run = json.loads((finished / "run.json").read_text())
+    assert run["status"] == "done"
+    assert run["parameters"]["budget"] == "seconds"
+    assert run["device"]
+    assert all(len(item["sha256"]) == 64 for item in run["data"])
+    assert run["duration"] < 120  # 60 s on two idle cores; tests share them
+    assert (finished / "page.html").stat().st_size < 1_500_000
+
+
+@pytest.mark.slow
+def test_tables_keep_the_contract_and_a_first_look_judges_nothing(finished):
+    scores, claims = pd.read_csv(finished / "scores.csv"), pd.read_csv(finished / "claims.csv")
+    assert list(scores.columns) == list(SCORES)
+    assert list(claims.columns) == list(CLAIMS)
+    assert len(scores)
+    assert scores.value.notna().all()
+    assert set(claims.verdict) <= {"inconclusive"}
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_page_works_in_a_browser_without_a_network(finished, browser):
+    assert_page_works(browser, finished / "page.html")
