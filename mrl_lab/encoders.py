@@ -177,6 +177,29 @@ def pretrained(name_or_path: str) -> Pretrained:
     return Pretrained(body, (height, size.get("width", height)), looks.image_mean, looks.image_std)
 
 
+def mobilenet_v2(file: Path, side: int = 224) -> Pretrained:
+    """Open MobileNetV2 with torchvision's ImageNet weights (1280 pooled dims) as a transformers model.
+
+    Both list the same 260 tensors in the same order under other names, so they are paired by place, and a tensor
+    whose shape does not fit is an error. ``side``: pictures are resized to it; it was trained at 224.
+
+    Raises:
+        RequestError: the file does not hold these weights.
+    """
+    from transformers import MobileNetV2Config, MobileNetV2Model
+
+    config = MobileNetV2Config(tf_padding=False, layer_norm_eps=1e-5)  # torchvision's padding and BatchNorm
+    body = MobileNetV2Model(config)
+    theirs = torch.load(file, weights_only=True, map_location="cpu")
+    values = [value for name, value in theirs.items() if not name.startswith("classifier")]
+    ours = {name: value for name, value in body.state_dict().items() if "num_batches" not in name}
+    values = [v for v in values if v.ndim]  # newer files also count batches
+    if [v.shape for v in values] != [v.shape for v in ours.values()]:
+        raise RequestError(f"{file} does not hold torchvision's MobileNetV2 of width 1.0: fetch it again.")
+    body.load_state_dict(dict(zip(ours, values, strict=True)), strict=False)
+    return Pretrained(body, (side, side), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
 def build(kind: str, data, d: int) -> nn.Module:
     """Build an encoder that fits ``data`` (see ``mrl_lab.data.load``) with embedding width ``d``.
 

@@ -71,8 +71,7 @@ def fit(
         lr: peak learning rate; ``schedule`` shapes it over the steps.
         clip: largest gradient norm, if any.
         checkpoint: file to continue from and to save to every ``save_every`` steps (bit-equal on CPU).
-        after_step: called with the step's number after each update (a teacher's moving average).
-        say: receives at most ten lines of progress.
+        after_step: called with the step's number after each update; say: receives at most ten lines of progress.
 
     Returns:
         One row a step: step, lr, total and the parts.

@@ -98,3 +98,78 @@ def test_wrong_requests(kind, shape, d, words):
 def test_missing_weights_say_where_they_were_looked_for(tmp_path, monkeypatch):
     with pytest.raises(RequestError, match="looked in the folder"):
         encoders.pretrained(str(tmp_path))
+
+
+SETTINGS = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+
+
+class SlowMobileNet:
+    """MobileNetV2 as its paper's table 2 lists it (t, c, n, s), layer by layer, under torchvision's names."""
+
+    def __init__(self):
+        self.state, self.draw = {}, torch.Generator().manual_seed(0)
+        self.steps = [self.unit("features.0.0", "features.0.1", 3, 32, 3, 2)]
+        channels, number = 32, 1
+        for expand, out, repeats, stride in SETTINGS:
+            for i in range(repeats):
+                self.steps.append(self.block(f"features.{number}.conv", channels, out, expand, stride if i == 0 else 1))
+                channels, number = out, number + 1
+        self.steps.append(self.unit("features.18.0", "features.18.1", 320, 1280, 1))
+        self.state["classifier.1.weight"] = torch.zeros(1000, 1280)
+
+    def rand(self, *shape):
+        return torch.randn(*shape, generator=self.draw)
+
+    def unit(self, convolve, norm, c_in, c_out, kernel, stride=1, groups=1, relu=True):
+        self.state[f"{convolve}.weight"] = self.rand(c_out, c_in // groups, kernel, kernel) / (c_in // groups) ** 0.5
+        names = [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        self.state |= dict(zip(names, [1 + 0.1 * self.rand(c_out), *(0.1 * self.rand(2, c_out))], strict=False))
+        self.state[names[3]] = 1 + 0.1 * self.rand(c_out).abs()
+        weight, (scale, shift, mean, var) = self.state[f"{convolve}.weight"], [self.state[n] for n in names]
+
+        def run(x):
+            x = torch.nn.functional.conv2d(x, weight, None, stride, kernel // 2, 1, groups)
+            x = torch.nn.functional.batch_norm(x, mean, var, scale, shift, False, 0.0, 1e-5)
+            return x.clamp(0, 6) if relu else x
+
+        return run
+
+    def block(self, name, c_in, c_out, expand, stride):
+        wide, parts = c_in * expand, []
+        if expand > 1:
+            parts.append(self.unit(f"{name}.0.0", f"{name}.0.1", c_in, wide, 1))
+        at = len(parts)
+        parts.append(self.unit(f"{name}.{at}.0", f"{name}.{at}.1", wide, wide, 3, stride, wide))
+        parts.append(self.unit(f"{name}.{at + 1}", f"{name}.{at + 2}", wide, c_out, 1, relu=False))
+
+        def run(x):
+            y = x
+            for part in parts:
+                y = part(y)
+            return x + y if stride == 1 and c_in == c_out else y
+
+        return run
+
+    def __call__(self, x):
+        x = (x.float() / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+            [0.229, 0.224, 0.225]
+        ).view(3, 1, 1)
+        for step in self.steps:
+            x = step(x)
+        return x.mean((2, 3))
+
+
+def test_mobilenet_with_torchvisions_weights_computes_what_the_paper_lists(tmp_path):
+    slow = SlowMobileNet()
+    torch.save(slow.state, tmp_path / "weights.pth")
+    encoder = encoders.mobilenet_v2(tmp_path / "weights.pth", side=64).eval()
+    x = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x), slow(x), rtol=1e-3, atol=1e-4)
+    assert encoder.d == 1280
+
+
+def test_other_weights_are_refused(tmp_path):
+    torch.save({"features.0.0.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "weights.pth")
+    with pytest.raises(RequestError, match="MobileNetV2"):
+        encoders.mobilenet_v2(tmp_path / "weights.pth")

@@ -1,19 +1,18 @@
-"""Ablations: what changes when one part of the recipe does. Each is trained with the effort of the others."""
+"""Ablations: what changes when one part of the recipe does. Each is tuned and trained with the effort of the others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pandas as pd
 import torch
-from torch import nn
 
 from mrl_lab import runs, score
 from mrl_lab.data import Labelled
-from mrl_lab.data.views import TwoViews
-from mrl_lab.methods import baselines, mrl
-from mrl_lab.study.pictures import Model, Plan, Recipe, states, trained
+from mrl_lab.methods import baselines
+from mrl_lab.study.models import Contrast, Model, NestedLater, Recipe, embed, settings, trained
+from mrl_lab.study.pictures import Plan, states
 
 
 def uniform_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
@@ -32,73 +31,40 @@ def variants(base: Model) -> Plan:
     }
 
 
-def at_sizes(
-    model: Model, data: Labelled, sizes: Sequence[int], recipe: Recipe, seed: int, method: str
+def later(full: Model, first: Recipe, sizes: Sequence[int]) -> dict[str, list[NestedLater]]:
+    """FF-d nested after its training, more and more of it unfrozen (MRL, appendix K.1)."""
+    return {f"nested later: {part}": [NestedLater(full, first, tuple(sizes), part)] for part in baselines.PARTS}
+
+
+def nested_later(method: str, spec: NestedLater, data: Labelled, recipe: Recipe, seed: int) -> pd.DataFrame:
+    """Top-1 at each size of a model that was nested after its training."""
+
+    def make() -> pd.DataFrame:
+        model = trained(spec, data, recipe, seed).model
+        z = embed(model.encoder, data.test.images)
+        return score.table(score.classification(model, z, data.test.labels, method=method, seed=seed))
+
+    return runs.remember(settings("nested later", spec, data, recipe, seed) | {"method": method}, make)
+
+
+def forms(sizes: Sequence[int], d: int) -> dict[str, list[Contrast]]:
+    """Nested InfoNCE as the paper has it, its two wrong forms, and InfoNCE at the full size alone."""
+    base = Contrast(tuple(sizes), d)
+    return {
+        "InfoNCE, nested": [base],
+        "InfoNCE, whole normalised": [replace(base, normalise="the whole")],
+        "InfoNCE, one side nested": [replace(base, towers="first")],
+        "InfoNCE, full size only": [replace(base, sizes=(d,))],
+    }
+
+
+def contrastive(
+    method: str, spec: Contrast, data: Labelled, sizes: Sequence[int], recipe: Recipe, seed: int
 ) -> pd.DataFrame:
-    """1-NN and mAP@10 of a model at ``sizes`` other than its own, so that two spacings can be compared."""
-    s = states(trained(model, data, recipe, seed).encoder, data)
-    rows = score.retrieval(s.z, s.y, s.database, s.database_y, sizes, method=method, seed=seed)
-    return score.table(rows)
+    """1-NN and mAP@10 at ``sizes`` of an encoder that learned from two views of each picture."""
 
+    def make() -> pd.DataFrame:
+        s = states(trained(spec, data, recipe, seed).encoder, data)
+        return score.table(score.retrieval(s.z, s.y, s.database, s.database_y, sizes, method=method, seed=seed))
 
-PARTS = ("head", "last block", "last two blocks", "all")
-
-
-def nested_later(
-    full: Model, sizes: Sequence[int], data: Labelled, recipes: tuple[Recipe, Recipe], seed: int
-) -> pd.DataFrame:
-    """Give a trained FF-d fresh MRL heads and train on, more and more of it unfrozen (MRL, appendix K.1).
-
-    ``recipes``: that of FF-d and that of the nesting.
-    """
-    settings = {"what": "nested later", "full": asdict(full), "sizes": list(sizes), "data": data.key, "seed": seed}
-    settings |= {"recipes": [asdict(r) for r in recipes]}
-    return runs.remember(settings, lambda: _nest_later(full, sizes, data, recipes, seed))
-
-
-def _nest_later(
-    full: Model, sizes: Sequence[int], data: Labelled, recipes: tuple[Recipe, Recipe], seed: int
-) -> pd.DataFrame:
-    rows = []
-    for part in PARTS:
-        start = trained(full, data, recipes[0], seed)
-        model = replace(full, sizes=tuple(sizes)).build(data, seed)
-        model.encoder.load_state_dict(start.encoder.state_dict())
-        recipes[1].fit(baselines.unfreeze(model, part), _rows(data), seed)
-        z = score.embed(model.encoder.eval(), data.test.images)
-        rows += score.classification(model, z, data.test.labels, method=f"nested later: {part}", seed=seed)
-    return score.table(rows)
-
-
-def _rows(data: Labelled) -> torch.utils.data.TensorDataset:
-    return torch.utils.data.TensorDataset(data.train.images, data.train.labels)
-
-
-FORMS = {
-    "InfoNCE, nested": {},
-    "InfoNCE, whole normalised": {"normalise": "the whole"},
-    "InfoNCE, one side nested": {"towers": "first"},
-    "InfoNCE, full size only": {},
-}
-
-
-def contrastive(base: Model, data: Labelled, recipe: Recipe, seed: int) -> pd.DataFrame:
-    """Two augmented views of each picture, no labels: nested InfoNCE in right and wrong forms, scored by 1-NN."""
-    settings = {"what": "contrastive", "model": asdict(base), "data": data.key, "recipe": asdict(recipe), "seed": seed}
-    return runs.remember(settings, lambda: _contrast(base, data, recipe, seed))
-
-
-def _contrast(base: Model, data: Labelled, recipe: Recipe, seed: int) -> pd.DataFrame:
-    rows = []
-    for method, form in FORMS.items():
-        sizes = base.sizes[-1:] if method.endswith("only") else base.sizes
-        model = mrl.Contrastive(_encoder(base, data, seed), sizes, temperature=0.1, symmetric=True, **form)
-        torch.manual_seed(seed)  # the views draw from the global stream: the same views for every form
-        recipe.fit(model, TwoViews(data.train.images), seed)
-        s = states(model.encoder.eval(), data)
-        rows += score.retrieval(s.z, s.y, s.database, s.database_y, base.sizes, method=method, seed=seed)
-    return score.table(rows)
-
-
-def _encoder(base: Model, data: Labelled, seed: int) -> nn.Module:
-    return base.build(data, seed).encoder
+    return runs.remember(settings("contrastive", spec, data, recipe, seed) | {"method": method}, make)

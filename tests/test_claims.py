@@ -1,0 +1,101 @@
+"""The claims are data: a world in which each holds is judged "shown", and one in which it does not is "not shown"."""
+
+from zlib import crc32
+
+import pandas as pd
+import pytest
+
+from mrl_lab import claims, stats
+
+SIZES = [2, 4, 8, 16, 32, 64, 128]
+SETS = ["", "pairs ", "omniglot "]
+CUTS = ("FF, first dims", "FF, random projection", "FF, SVD of features", "FF, SVD of the classifier")
+NUMBERS = {"1", "2", "3", "4", "5", "6", "11", "13", "14", "15", "16", "17", "19"}
+LATER = ("head", "last block", "last two blocks", "all")
+
+
+def world(**broken: float) -> pd.DataFrame:
+    """Scores of five seeds in which all claims hold, except where ``broken`` moves a rule by so many points."""
+    rows = []
+
+    def put(method: str, metric: str, dim: int | None, value: float) -> None:
+        for seed in range(5):
+            noise = 0.04 * (crc32(f"{method} {metric} {dim} {seed}".encode()) / 2**32 - 0.5)
+            rows.append({"method": method, "metric": metric, "dim": dim, "seed": seed, "value": value + noise})
+
+    for where in SETS:
+        for i, m in enumerate(SIZES):
+            good = 60 + 5 * i
+            put("MRL", where + "top1", m, good)
+            put("FF", where + "top1", m, good + broken.get("separate", -0.5))
+            put("MRL-E", where + "top1", m, good - (10 if i == 0 else 0.5) - broken.get("efficient", 0))
+            put("MRL", where + "1nn", m, good)
+            put("FF", where + "1nn", m, good + (broken.get("first", -3) if i == 0 else 0.2))
+            put("MRL", where + "map@10", m, good)
+            put("FF", where + "map@10", m, good - broken.get("full", 2))
+            if 2 * m in SIZES:
+                put("MRL", where + "1nn", m + m // 2, good + 5 * 0.585 - broken.get("between", 0))
+    for i, m in enumerate(SIZES):
+        good = 60 + 5 * i
+        for cut in CUTS[:3]:
+            lost = {"FF, first dims": {64: 0.2, 32: 0.5}}.get(cut, {}).get(m, broken.get("cut", 20))
+            put(cut, "pairs 1nn", m, good - lost)
+        put(CUTS[3], "pairs top1", m, good - 20)
+        put("FF, probe on random dims", "pairs top1", m, good - 20)
+        put("MRL, uniform sizes", "pairs 1nn", m, good - (4 if i < 2 else 0) + broken.get("uniform", 0))
+        put("MRL, c = 2 at first", "pairs top1", m, good + (2 if i == 0 else broken.get("weight", 0)))
+        for form in ("nested", "whole normalised", "one side nested"):
+            put(f"InfoNCE, {form}", "1nn", m, good - (0 if form == "nested" or i else broken.get("form", 4)))
+        for kind in ("noise", "blur", "contrast", "rotation"):
+            for k in (1, 2, 3):
+                put("MRL", f"{kind} {k} top1", m, good - 10 * k - broken.get("robust", 0))
+                put("FF", f"{kind} {k} top1", m, good - 10 * k + broken.get("separate", -0.5))
+    for i, part in enumerate(LATER):
+        put(f"nested later: {part}", "pairs top1", 2, (20, 40, 50, 60)[i] + (broken.get("later", 0) if i == 0 else 0))
+    for level, drop, relative in (("fine", 10, 2), ("coarse", 10 - broken.get("coarse", 5), 1)):
+        put("MRL", f"pairs {level} drop", None, drop)
+        put("MRL", f"pairs {level} drop relative", None, relative)
+    put("MRL", "pairs oracle gain", None, 4)
+    put("FF, other seeds", "pairs oracle gain", None, 4 - broken.get("oracle", 2))
+    table = pd.DataFrame(rows)
+    return table.assign(layer=None, tokens=None)
+
+
+def verdicts(scores: pd.DataFrame) -> dict[str, str]:
+    found = stats.judge(claims.mrl(SIZES, 100, SETS), scores, "hour")
+    return dict(zip(found.id, found.verdict, strict=True))
+
+
+def test_all_claims_are_there_and_hold_in_a_world_where_they_do():
+    found = verdicts(world())
+    assert {claim.split()[0].rstrip("b") for claim in found} == NUMBERS
+    assert set(found.values()) == {"shown"}, found
+
+
+@pytest.mark.parametrize(
+    ("broken", "ids"),
+    [
+        ({"separate": 3.0}, ["1", "1 pairs", "1 omniglot"]),
+        ({"first": 3.0}, ["3", "3 pairs", "3 omniglot"]),
+        ({"efficient": 4.0}, ["4", "4 pairs", "4 omniglot"]),
+        ({"between": 3.0}, ["5", "5 pairs", "5 omniglot"]),
+        ({"full": -2.0}, ["6", "6 pairs", "6 omniglot"]),
+        ({"cut": 5.0}, ["2"]),
+        ({"robust": 4.0}, ["11"]),
+        ({"coarse": -5.0}, ["13"]),
+        ({"oracle": -2.0}, ["14"]),
+        ({"uniform": 6.0}, ["15"]),
+        ({"weight": -3.0}, ["15b"]),
+        ({"later": 30.0}, ["16"]),
+        ({"form": -4.0}, ["17"]),
+    ],
+)
+def test_a_claim_fails_where_its_rule_is_broken(broken, ids):
+    found = verdicts(world(**broken))
+    assert {i: found[i] for i in ids} == dict.fromkeys(ids, "not shown")
+
+
+def test_one_set_can_be_judged_alone():
+    ids = [claim.id for claim in claims.mrl(SIZES, sets=["pairs "])]
+    assert "1 pairs" in ids
+    assert "1" not in ids

@@ -1,0 +1,114 @@
+"""Figures: the same method looks the same everywhere, colours can be told apart, and what is drawn is the table."""
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from mrl_lab import plots, stats
+from mrl_lab.errors import RequestError
+
+SIZES = [2, 4, 8]
+DARK = "#14181d"  # a dark page
+
+
+def table(methods=("MRL", "FF"), metric="top1", seeds=3) -> pd.DataFrame:
+    rows = [
+        {"method": method, "metric": metric, "dim": m, "seed": seed, "value": 50 + m + 5 * i + seed}
+        for i, method in enumerate(methods)
+        for m in SIZES
+        for seed in range(seeds)
+    ]
+    return pd.DataFrame(rows).assign(layer=None, tokens=None)
+
+
+def luminance(colour: str) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    low, high = sorted([luminance(a), luminance(b)])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("look", plots.LOOKS, ids=lambda look: look.colour)
+def test_lines_stand_out_from_white_and_dark_pages(look):
+    assert contrast(look.colour, "#ffffff") >= 3
+    assert contrast(look.colour, DARK) >= 3
+
+
+def test_a_method_keeps_its_look_and_no_two_share_one():
+    assert plots.looks(["MRL", "x"])["MRL"] == plots.looks(["y", "FF", "MRL"])["MRL"]
+    nine = plots.looks([f"method {i}" for i in range(len(plots.LOOKS))])
+    assert len(set(nine.values())) == len(plots.LOOKS)
+
+
+def test_curve_draws_means_and_bands_at_the_real_sizes():
+    fig = plots.curve(table(), "top1")
+    ax = fig.axes[0]
+    line = next(one for one in ax.lines if one.get_label() == "FF")
+    assert line.get_ydata().tolist() == [58, 60, 64]  # 50 + m + 5 + mean of the seeds 0, 1, 2
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["2", "4", "8"]
+    assert ax.get_xlabel() == "dims kept, m"
+    assert ax.get_ylabel() == "top-1 accuracy (%)"
+    interval = stats.t_interval([58 - 1, 58, 58 + 1])
+    vertices = ax.collections[-2].get_paths()[0].vertices[:, 1]
+    assert vertices.min() == pytest.approx(interval.low)
+
+
+def test_one_seed_has_no_band_and_says_so():
+    fig = plots.curve(table(seeds=1), "top1")
+    assert not fig.axes[0].collections
+    assert "no interval" in fig.legends[0].get_title().get_text()
+
+
+def test_sizes_that_were_not_trained_are_hollow():
+    fig = plots.curve(table(("MRL",)), "top1", trained=[2, 8])
+    hollow = [line for line in fig.axes[0].lines if line.get_markerfacecolor() == "none"]
+    assert [line.get_xdata().tolist() for line in hollow] == [[4]]
+
+
+def test_ratio_is_paired_by_seed_and_ends_at_100():
+    fig = plots.ratio(table(), "top1")
+    for line in fig.axes[0].lines[:2]:
+        assert line.get_ydata()[-1] == pytest.approx(100)
+    with pytest.raises(RequestError, match="base"):
+        plots.ratio(table()[lambda t: (t.method == "MRL") | (t.dim < 8)], "top1")
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(RequestError, match="top1"):
+        plots.curve(table(), "top2")
+    with pytest.raises(RequestError, match="MRL"):
+        plots.curve(table(), "top1", ["MRL-X"])
+
+
+def test_heatmap_holds_the_numbers_and_differences():
+    rows = pd.concat([table().assign(layer=n, value=lambda t, n=n: t.value + n) for n in (1, 2)])
+    texts = [t.get_text() for t in plots.heatmap(rows, "top1", "MRL").axes[0].texts]
+    assert texts == ["54.0", "56.0", "60.0", "55.0", "57.0", "61.0"]
+    less = [t.get_text() for t in plots.heatmap(rows, "top1", "MRL", minus="FF").axes[0].texts]
+    assert set(less) == {"−5.0"}
+
+
+def test_frontier_fills_what_nothing_cheaper_beats():
+    rows = table().assign(flops=lambda t: t.dim * 10)
+    ax = plots.frontier(rows, "top1").axes[0]
+    hollow = [line for line in ax.lines if line.get_markerfacecolor() == "none" and len(line.get_xdata())]
+    assert {round(float(y)) for line in hollow for y in line.get_ydata()} == {53, 55, 59}  # MRL lies below FF here
+
+
+def test_metric_names_are_words():
+    assert plots.metric_name("pairs map@10") == "mAP@10 (%), pairs"
+    assert plots.metric_name("noise 2 top1") == "top-1 accuracy (%), noise 2"
+
+
+def test_the_style_leaves_text_as_text_and_figures_the_same_each_time(tmp_path):
+    with mpl.rc_context():
+        plots.use_style()
+        first, second = tmp_path / "1.svg", tmp_path / "2.svg"
+        for file in (first, second):
+            plots.curve(table(), "top1").savefig(file, metadata={"Date": None})
+    assert first.read_bytes() == second.read_bytes()
+    assert "top-1 accuracy" in first.read_text()
