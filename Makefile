@@ -4,6 +4,8 @@ BUDGET ?= seconds
 TORCH  ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Threads that wait sleep, so that a busy machine does not stall them: see mrl_lab/report/execute.py.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help reports test lint lab readme clean
 
@@ -28,7 +30,7 @@ lab: $(VENV)/.ready
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 readme: $(VENV)/.ready
-	$(BIN)/python -m mrl_lab.report.index
+	$(BIN)/python -m mrl_lab.report.readme
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,6 +1,6 @@
 """Run folders as a notebook sees them: where it saves its tables, what it notes, and what need not be computed twice.
 
-    run = runs.start("01_mrl", {"budget": budget, "dim": dim})
+    run = runs.start("01_mrl")
     run.note(data=pictures.provenance, device=compute.describe())
     table = runs.remember({"what": "sweep", "dim": dim}, lambda: sweep(...))
     run.save_scores(table)
@@ -64,10 +64,9 @@ T = TypeVar("T", "pd.DataFrame", "dict[str, Tensor]")
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a notebook: its name, its parameters, and the folder it writes into."""
+    """One run of a notebook: its name, and the folder it writes into."""
 
     name: str
-    parameters: dict[str, object]
     folder: Path
 
     def note(self, **facts: object) -> None:
@@ -102,12 +101,12 @@ class Run:
         _save(self.folder / "claims.csv", table, CLAIMS, NEEDED[1])
 
 
-def start(name: str, parameters: Mapping[str, object]) -> Run:
+def start(name: str) -> Run:
     """Return the run of the notebook ``name``: in the runner's folder, or in a scratch one when there is no runner."""
     given = os.environ.get("MRL_LAB_RUN")
     folder = Path(given) if given else _scratch(name)
     folder.mkdir(parents=True, exist_ok=True)
-    return Run(name, dict(parameters), folder)
+    return Run(name, folder)
 
 
 def _scratch(name: str) -> Path:

@@ -170,6 +170,17 @@ def test_probe_on_random_features_learns_and_repeats_itself(digits):
     assert torch.equal(again, baselines.linear_probe(x, y, test_x))
 
 
+def test_probe_is_scikit_learns_logistic_regression(digits):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y, test_x, _ = digits
+    peer = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x.double().numpy(), y.numpy())
+    theirs = torch.from_numpy(peer.predict(test_x.double().numpy()))
+    assert (baselines.linear_probe(x, y, test_x) == theirs).float().mean() > 0.99
+
+
 def test_probe_does_not_depend_on_scale_and_keeps_the_names_of_classes(digits):
     x, y, test_x, _ = digits
     plain = baselines.linear_probe(x, y, test_x)

@@ -17,7 +17,7 @@ from mrl_lab.report import execute, jobs, kernel, notebooks, record, worker
 NOTES = """\
 from mrl_lab import runs
 import pandas as pd
-run = runs.start("00_hello", {"dim": dim})
+run = runs.start("00_hello")
 run.note(device="cpu: test", data=[{"file": "a.gz", "sha256": "00"}])
 run.save_scores(pd.DataFrame([{"method": "MRL", "dim": dim, "metric": "top-1", "value": 1.0}]))"""
 

@@ -96,7 +96,7 @@ LAYERS = {  # what a module may import of the package, besides errors
     "search": {"cuts"},
     "score": {"search", "cuts"},
     "stats": {"stats"},
-    "plots": set(),
+    "plots": {"stats"},
     "explore": set(),
 }
 

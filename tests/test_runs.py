@@ -19,7 +19,7 @@ ROW = {"method": "MRL", "seed": 0, "dim": 8, "metric": "top-1", "value": 81.25, 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("MRL_LAB_RUN", str(tmp_path / "run"))
-    return runs.start("01_mrl", {"budget": "seconds"})
+    return runs.start("01_mrl")
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def test_facts_grow_and_are_kept_once(run):
 def test_without_a_runner_the_folder_is_a_scratch_one_without_old_tables(tmp_path, monkeypatch):
     monkeypatch.delenv("MRL_LAB_RUN", raising=False)
     monkeypatch.setattr(runs.source, "checkout", lambda: tmp_path)
-    runs.start("01_mrl", {}).save_scores(pd.DataFrame([ROW]))
-    again = runs.start("01_mrl", {})
+    runs.start("01_mrl").save_scores(pd.DataFrame([ROW]))
+    again = runs.start("01_mrl")
     assert again.folder == tmp_path / "reports" / "scratch" / "01_mrl"
     assert list(again.folder.iterdir()) == []
 
@@ -91,13 +91,13 @@ def test_where_the_clone_cannot_be_written_the_scratch_folder_is_elsewhere(tmp_p
     monkeypatch.delenv("MRL_LAB_RUN", raising=False)
     (tmp_path / "reports").write_text("a file in the way")
     monkeypatch.setattr(runs.source, "checkout", lambda: tmp_path)
-    assert runs.start("01_mrl", {}).folder.is_dir()
+    assert runs.start("01_mrl").folder.is_dir()
 
 
 def test_load_reads_the_finished_runs_only(tmp_path, monkeypatch):
     for tag, status in (("seconds", "done"), ("minutes", "done"), ("minutes.failed", "failed")):
         monkeypatch.setenv("MRL_LAB_RUN", str(tmp_path / "01_mrl" / tag))
-        run = runs.start("01_mrl", {})
+        run = runs.start("01_mrl")
         run.save_scores(pd.DataFrame([ROW]))
         (run.folder / "run.json").write_text(json.dumps({"notebook": "01_mrl", "tag": tag, "status": status}))
     table = runs.load(tmp_path)

@@ -4,9 +4,16 @@ Every result is kept under the settings that made it (``runs.remember``), so tha
 on where it was, and a slider or a second notebook trains nothing again.
 """
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 
-def on(where: str, scores: pd.DataFrame) -> pd.DataFrame:
-    """Mark scores as those of another data set: metric "top1" becomes "pairs top1" for where = "pairs"."""
-    return scores.assign(metric=where + " " + scores["metric"])
+def join(tables: Iterable[pd.DataFrame], on: str = "", to: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return tables of scores as one, put behind those of ``to``.
+
+    ``on`` marks them as those of another data set: metric "top1" becomes "pairs top1" for on = "pairs ".
+    """
+    joined = pd.concat(list(tables), ignore_index=True)
+    marked = joined.assign(metric=on + joined["metric"])
+    return marked if to is None else pd.concat([to, marked], ignore_index=True)

@@ -106,13 +106,17 @@ class NestedLater:
 
 @dataclass(frozen=True)
 class Contrast:
-    """An encoder trained on two views of each picture, without labels, by nested InfoNCE in one of its forms."""
+    """An encoder trained on two views of each picture, without labels, by nested InfoNCE in one of its forms.
+
+    ``flip`` lets a view be mirrored: right for single pictures, wrong where left and right are what is asked.
+    """
 
     sizes: tuple[int, ...]
     d: int
     normalise: str = "each prefix"
     towers: str = "both"
     temperature: float = 0.1
+    flip: bool = True
 
     def build(self, data: Labelled, seed: int) -> mrl.Contrastive:
         """Return it untrained; at one seed the encoder is the same for every form."""
@@ -121,7 +125,7 @@ class Contrast:
         return mrl.Contrastive(encoder, self.sizes, symmetric=True, **form)
 
     def rows(self, data: Labelled) -> Rows:
-        return TwoViews(data.train.images)
+        return TwoViews(data.train.images, flip=self.flip)
 
 
 def trained(spec: Spec, data: Labelled, recipe: Recipe, seed: int) -> nn.Module:

