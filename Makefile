@@ -4,8 +4,8 @@ BUDGET ?= seconds
 TORCH  ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Threads that wait sleep, so that a busy machine does not stall them: see mrl_lab/report/execute.py.
-export OMP_WAIT_POLICY ?= PASSIVE
+# Threads that wait go to sleep soon, so that a busy machine does not stall them: see mrl_lab/report/execute.py.
+export GOMP_SPINCOUNT ?= 3000
 
 .PHONY: help reports test lint lab readme clean
 

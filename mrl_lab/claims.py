@@ -104,7 +104,7 @@ def _against_cutting(sizes: Sequence[int], small: Sequence[int]) -> list[Claim]:
 
 
 def _interpolates(claim: Callable[..., Claim], sizes: Sequence[int], where: str) -> Claim:
-    between = [(m, m + m // 2, 2 * m) for m in sizes[:-1] if 2 * m in sizes and m % 2 == 0]
+    between = [(m, m + m // 2, following) for m, following in pairwise(sizes) if m + m // 2 < following]
     conditions = [
         off_the_line("MRL", where + "1nn", middle, left, right).must(above=-1.0, name=f"{middle} dims")
         for left, middle, right in between

@@ -38,8 +38,8 @@ class Cut:
                 raise RequestError(f"{name} of a cut is a whole number from {least}, got {value!r}.")
 
 
-def check_sizes(sizes: Sequence[int], dim: int) -> tuple[int, ...]:
-    """Return ``sizes`` as a tuple if they are whole, from 1 to ``dim``, rising, each once.
+def check_sizes(sizes: Sequence[int], dim: int, least: int = 1) -> tuple[int, ...]:
+    """Return ``sizes`` as a tuple if they are whole, from 1 to ``dim``, rising, each once, and at least ``least``.
 
     Raises:
         RequestError: names the offending size and prints the list as it should be.
@@ -54,15 +54,17 @@ def check_sizes(sizes: Sequence[int], dim: int) -> tuple[int, ...]:
             raise RequestError(f"size {m} is larger than the embedding, which has {dim} dims: use at most {dim}.")
     if sizes != sorted(set(sizes)):
         raise RequestError(f"sizes must rise and not repeat, got {sizes}: write {sorted(set(sizes))}.")
+    if len(sizes) < least:
+        raise RequestError(f"at least {least} sizes are needed here, got {sizes}: give more, such as 8, 16 and 32.")
     return tuple(sizes)
 
 
-def halvings(dim: int, smallest: int) -> tuple[int, ...]:
-    """Sizes from ``dim`` halved down to no less than ``smallest``, rising (MRL, section 3)."""
+def halvings(dim: int, smallest: int, factor: int = 2) -> tuple[int, ...]:
+    """Sizes from ``dim`` divided by ``factor`` down to no less than ``smallest``, rising (MRL, section 3)."""
     sizes = []
     while dim >= max(smallest, 1):
         sizes.append(dim)
-        dim //= 2
+        dim //= factor
     return tuple(reversed(sizes))
 
 

@@ -455,7 +455,8 @@ def shades(n: int) -> list[tuple[float, float, float, float]]:
 def picture_grid(images: Sequence, labels: Sequence[str] = (), columns: int = 5) -> Figure:
     """Draw pictures (N, H, W), (N, C, H, W) or (N, H, W, C), each with its label above, ``columns`` a row."""
     count = math.ceil(len(images) / columns)
-    fig = Figure(figsize=(1.15 * columns, (1.4 if len(labels) else 1.15) * count), layout="constrained")
+    lines = max((1 + label.count(" | ") for label in labels), default=0)
+    fig = Figure(figsize=(1.15 * columns, (1.15 + 0.25 * lines) * count), layout="constrained")
     axes = fig.subplots(count, columns, squeeze=False).ravel()
     for i, ax in enumerate(axes):
         ax.set_axis_off()
@@ -531,7 +532,7 @@ def _picture(ax: Axes, image: np.ndarray, title: str) -> None:
     ax.imshow(scaled.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="none")
     ax.set(xticks=[], yticks=[])
     ax.grid(visible=False)
-    ax.set_title(title, fontsize="small", pad=3)
+    ax.set_title(title.replace(" | ", " |\n"), fontsize="small", pad=3)  # the name of a pair takes two lines
 
 
 def _frame(ax: Axes, colour: str, dash: str | tuple) -> None:

@@ -54,7 +54,10 @@ CLAIMS = {
     "note": "string",
 }
 NEEDED = ("method", "metric", "value"), ("id", "claim", "verdict")
+WORTH_TELLING = 20  # seconds
 VERDICTS = ("shown", "not shown", "inconclusive")
+
+MADE: set[str] = set()  # what this process has computed itself
 
 T = TypeVar("T", "pd.DataFrame", "dict[str, Tensor]")
 
@@ -186,7 +189,8 @@ def remember(settings: Mapping[str, object], make: Callable[[], T]) -> T:
 
     The result is a DataFrame or a dict of tensors. It lies in the lab's cache as parquet or safetensors, with its
     settings in a JSON file beside it. What is returned is always what was read back, so that a first and a later
-    call cannot differ. A second process that wants the same waits for the first. ``MRL_LAB_FRESH=1`` computes anew.
+    call cannot differ. A second process that wants the same waits for the first. With ``MRL_LAB_FRESH=1`` a process
+    computes everything anew, once.
 
     Args:
         settings: all that the result depends on, as JSON can hold it.
@@ -200,13 +204,15 @@ def remember(settings: Mapping[str, object], make: Callable[[], T]) -> T:
     entry = places.cache_folder() / "results" / _key(settings)
     entry.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{entry}.lock"):
-        found = None if os.environ.get("MRL_LAB_FRESH") else _reuse(entry)
+        stale = os.environ.get("MRL_LAB_FRESH") and entry.name not in MADE
+        found = None if stale else _reuse(entry)
         if found is not None:
             return found
         began = time.perf_counter()
         made = make()
         about = _keep(entry, made, dict(settings), time.perf_counter() - began)
-        print(f"made {entry.name[:8]} in {about['seconds']:.0f} s", flush=True)
+        MADE.add(entry.name)
+        _tell(f"made {entry.name[:8]} in", about)
         return _read(entry, about)
 
 
@@ -231,8 +237,14 @@ def _reuse(entry: Path) -> T | None:
     except (OSError, ValueError, KeyError) as error:
         print(f"the cached result {entry.name[:8]} is damaged ({error}): making it again", flush=True)
         return None
-    print(f"reused {entry.name[:8]} (made in {about['seconds']:.0f} s)", flush=True)
+    _tell(f"reused {entry.name[:8]}, made in", about)
     return found
+
+
+def _tell(what: str, about: Mapping) -> None:
+    """Say what became of a result that took long; of short ones a study has hundreds."""
+    if about["seconds"] >= WORTH_TELLING:
+        print(f"{what} {about['seconds']:.0f} s", flush=True)
 
 
 def _read(entry: Path, about: Mapping) -> T:

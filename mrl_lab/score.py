@@ -22,7 +22,7 @@ COLUMNS = ("method", "seed", "layer", "dim", "tokens", "metric", "value", "n", "
 
 
 @torch.no_grad()
-def embed(encoder: nn.Module, x: Tensor, batch: int = 1000) -> Tensor:
+def embed(encoder: nn.Module, x: Tensor, batch: int = 256) -> Tensor:
     """Return the embeddings (N, d) of x, in evaluation mode, on the CPU as float32. Encode once, cut many."""
     device = next(encoder.parameters()).device
     was_training, _ = encoder.training, encoder.eval()

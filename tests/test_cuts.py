@@ -56,3 +56,10 @@ def test_prefix_wider_than_the_embedding_is_refused():
 
 def test_bytes():
     assert stored_bytes(2048) == 8192
+
+
+def test_sizes_may_be_thinned_out_and_have_a_least_number():
+    assert halvings(128, smallest=2, factor=4) == (2, 8, 32, 128)
+    assert check_sizes([2, 8, 32], 32, least=3) == (2, 8, 32)
+    with pytest.raises(RequestError, match="at least 3 sizes"):
+        check_sizes([8, 16], 32, least=3)

@@ -25,6 +25,7 @@ def run(tmp_path, monkeypatch):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(runs, "WORTH_TELLING", 0)
     return tmp_path / "cache"
 
 
@@ -148,11 +149,18 @@ def test_tensors_are_kept_bit_by_bit_views_too(cache):
     assert found["n"].item() == 3
 
 
+def test_short_results_are_made_and_reused_without_a_word(cache, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "WORTH_TELLING", 20)
+    for _ in range(2):
+        runs.remember({"a": 1}, lambda: pd.DataFrame({"x": [1.0]}))
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda patch: {"dim": 9},
-        lambda patch: patch.setenv("MRL_LAB_FRESH", "1") or {"dim": 8},
+        lambda patch: patch.setenv("MRL_LAB_FRESH", "1") or patch.setattr(runs, "MADE", set()) or {"dim": 8},
         lambda patch: patch.setenv("MRL_LAB_DEVICE", "cpu") or {"dim": 8},
         lambda patch: patch.setattr(runs.source, "digest", lambda without: "other source") or {"dim": 8},
     ],
@@ -164,6 +172,14 @@ def test_it_is_made_again_for(change, cache, monkeypatch):
     runs.remember({"dim": 8}, make)
     runs.remember(change(monkeypatch), make)
     assert len(calls) == 2
+
+
+def test_a_fresh_process_makes_each_result_once(cache, monkeypatch):
+    monkeypatch.setenv("MRL_LAB_FRESH", "1")
+    make, calls = counted(TABLE)
+    for _ in range(3):
+        runs.remember({"dim": 8}, make)
+    assert len(calls) == 1
 
 
 def test_the_order_of_the_settings_does_not_matter(cache):

@@ -6,6 +6,7 @@ Everything here reads models that :func:`mrl_lab.study.models.trained` has made,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import pandas as pd
 import torch
@@ -82,8 +83,8 @@ def slimmable(spec: Slim, data: Labelled, sizes: Sequence[int], recipe: Recipe, 
 
 
 def between(model: Model, data: Labelled, recipe: Recipe, seed: int) -> pd.DataFrame:
-    """1-NN and mAP@10 at sizes half-way between the trained ones (1.5 m), which no loss ever saw."""
-    sizes = [m + m // 2 for m in model.sizes[:-1] if m % 2 == 0]
+    """1-NN and mAP@10 at sizes of 1.5 m, between the trained ones, which no loss ever saw."""
+    sizes = [m + m // 2 for m, following in pairwise(model.sizes) if m + m // 2 < following]
 
     def make() -> pd.DataFrame:
         s = states(trained(model, data, recipe, seed).encoder, data)
@@ -105,11 +106,14 @@ def coarse_drop(scores: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
     return score.table(rows)
 
 
-def right(model: Model, data: Labelled, recipe: Recipe, seed: int, images: Tensor | None = None) -> Tensor:
-    """Which test pictures each size classifies rightly: (sizes, n), optionally of changed ``images``."""
-    classifier = trained(model, data, recipe, seed)
-    z = embed(classifier.encoder, data.test.images if images is None else images)
-    return torch.stack([p == data.test.labels for p in score.predictions(classifier.head, z).values()])
+def right(model: Model, data: Labelled, recipe: Recipe, seed: int) -> Tensor:
+    """Which test pictures each size classifies rightly: (sizes, n)."""
+    return _right(trained(model, data, recipe, seed), data.test.images, data.test.labels)
+
+
+def _right(classifier: mrl.Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    z = embed(classifier.encoder, images)
+    return torch.stack([p == labels for p in score.predictions(classifier.head, z).values()])
 
 
 def headroom(
@@ -147,9 +151,9 @@ def _corrupted(
     method: str, model: Model, data: Labelled, recipe: Recipe, seed: int, changed: Mapping[tuple[str, int], Tensor]
 ) -> pd.DataFrame:
     def make() -> pd.DataFrame:
-        rows = []
+        rows, classifier = [], trained(model, data, recipe, seed)
         for (kind, strength), images in changed.items():
-            found = right(model, data, recipe, seed, images).double().mean(1) * 100
+            found = _right(classifier, images, data.test.labels).double().mean(1) * 100
             values = dict(zip(model.sizes, found.tolist(), strict=True))
             rows += score.tidy(values, method=method, metric=f"{kind} {strength} top1", seed=seed, n=len(images))
         return score.table(rows)

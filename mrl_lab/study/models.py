@@ -29,7 +29,7 @@ class Recipe:
 
     epochs: float = 1.0
     lr: float = 1e-2
-    batch: int = 128
+    batch: int = 64
     weight_decay: float = 0.05
 
     def fit(self, model: nn.Module, rows: Rows, seed: int) -> pd.DataFrame:
