@@ -28,7 +28,7 @@ class Recipe:
     """How long and how a model is trained."""
 
     epochs: float = 1.0
-    lr: float = 1e-2
+    lr: float = 3e-2
     batch: int = 64
     weight_decay: float = 0.05
 
