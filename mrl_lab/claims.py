@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from mrl_lab.errors import RequestError
 from mrl_lab.stats import Claim, Condition, average, cell, difference, off_the_line
 
 SETS = {"": "single pictures", "pairs ": "pairs", "omniglot ": "characters"}  # prefix of the metrics -> in words
@@ -19,8 +20,16 @@ def mrl(sizes: Sequence[int], classes_of_pairs: int = 100, sets: Sequence[str] =
 
     ``classes_of_pairs`` sets which sizes count as small: m <= (C - 1) / 4. Claims 1, 3, 4, 5 and 6 are judged on each
     of ``sets`` alone, since what holds for ten classes may not hold for many.
+
+    Raises:
+        RequestError: no size is small, so that most of the claims could not be decided.
     """
-    small = [m for m in sizes if m <= (classes_of_pairs - 1) / 4] or [sizes[0]]
+    small = [m for m in sizes if m <= (classes_of_pairs - 1) / 4]
+    if not small:
+        raise RequestError(
+            f"sizes {list(sizes)} are all large for {classes_of_pairs} classes, where any cut is nearly free: "
+            f"add one of at most {(classes_of_pairs - 1) // 4}."
+        )
     return [
         *(claim for where in sets for claim in _on_each_set(sizes, where)),
         *_against_cutting(sizes, small),

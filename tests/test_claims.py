@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from mrl_lab import claims, stats
+from mrl_lab.errors import RequestError
 
 SIZES = [2, 4, 8, 16, 32, 64, 128]
 SETS = ["", "pairs ", "omniglot "]
@@ -99,3 +100,8 @@ def test_one_set_can_be_judged_alone():
     ids = [claim.id for claim in claims.mrl(SIZES, sets=["pairs "])]
     assert "1 pairs" in ids
     assert "1" not in ids
+
+
+def test_sizes_that_are_all_above_the_number_of_classes_are_refused():
+    with pytest.raises(RequestError, match="at most 2"):
+        claims.mrl([16, 32, 64], classes_of_pairs=10)
