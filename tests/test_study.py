@@ -14,7 +14,7 @@ from mrl_lab.study import ablations, controls, models, pictures, pretrained, tun
 from mrl_lab.study.models import Model, Recipe, Slim, embed, trained
 
 SIZES = (2, 8, 16)
-RECIPE = Recipe(epochs=2)
+RECIPE = Recipe(epochs=2, lr=0.01)
 NESTED, FULL = Model(SIZES, 16), Model((16,), 16)
 
 
@@ -174,9 +174,9 @@ def test_corrupted_pictures_are_scored_by_the_same_models(digits):
     assert len(found) == 4 * 3 * len(SIZES)
     clean = pd.DataFrame([{"method": m, "metric": "top1", "value": 90.0} for m in ("MRL", "FF")])
     again = found.assign(method="FF", value=found.value + 1)
-    lost = controls.extra_loss(pd.concat([clean, found, again]), "MRL", "FF")
-    assert lost.shape == (4, 3)
-    assert lost.to_numpy() == pytest.approx(1)  # FF is a point better on every picture that is worse
+    spared = controls.spared(pd.concat([clean, found, again]), "MRL", "FF")
+    assert spared.shape == (4, 3)
+    assert spared.to_numpy() == pytest.approx(-1)  # FF is a point better on every picture that is worse
 
 
 # ---------------------------------------------------------------------------------------- ablations

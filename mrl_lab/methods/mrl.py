@@ -5,7 +5,7 @@ Every prefix ``z[:, :m]`` of one embedding, m in M, must do the task alone (eq. 
     L = mean over the batch of  sum over m in M of  c_m * CE(W_m z[:m] + b_m, y),   c_m = 1
 
 * **MRL** keeps one linear head a size; **MRL-E** slices one head W (C, d), its bias shared by all sizes.
-* The loss is a **sum** over sizes, so the encoder's gradient is up to \\|M\\| times the plain one's. We keep it.
+* The loss is a **sum** over sizes, so the encoder's gradient is up to |M| times the plain one's. We keep it.
 * In the contrastive form each prefix is normalised on its own, after the cut, on **both** sides (appendix C).
 
 How we differ: the baseline that trains a size alone (FF-k) is this very classifier with M = {k}; MRL-E's
@@ -51,16 +51,16 @@ def nested_cross_entropy(logits: dict[int, Tensor], y: Tensor, label_smoothing: 
 
     All sizes go through one call, which keeps the step of 7 sizes within 1.1 of a plain one (``mrl-lab bench step``).
     """
-    stacked = torch.cat(list(logits.values()))  # \|M\| x (B, C) -> (\|M\| B, C)
+    stacked = torch.cat(list(logits.values()))  # |M| x (B, C) -> (|M| B, C)
     losses = cross_entropy(stacked, y.repeat(len(logits)), label_smoothing=label_smoothing, reduction="none")
-    return dict(zip(logits, losses.view(len(logits), -1).mean(1), strict=True))  # (\|M\| B,) -> (\|M\|, B) -> (\|M\|,)
+    return dict(zip(logits, losses.view(len(logits), -1).mean(1), strict=True))  # (|M| B,) -> (|M|, B) -> (|M|,)
 
 
 # --------------------------------------------------------------------------------------------- heads
 
 
 class SeparateHeads(nn.Module):
-    """MRL: one ``Linear(m, C)`` a size, C (sum of sizes + \\|M\\|) parameters."""
+    """MRL: one ``Linear(m, C)`` a size, C (sum of sizes + |M|) parameters."""
 
     def __init__(self, sizes: Sequence[int], classes: int) -> None:
         super().__init__()

@@ -161,12 +161,12 @@ def _corrupted(
     return runs.remember(settings("corrupted", model, data, recipe, seed) | {"method": method}, make)
 
 
-def extra_loss(scores: pd.DataFrame, of: str, minus: str) -> pd.DataFrame:
-    """Return how many more points ``of`` loses under each corruption (rows) and strength (columns), over all sizes."""
+def spared(scores: pd.DataFrame, of: str, minus: str) -> pd.DataFrame:
+    """Return how many points fewer ``of`` loses under each corruption (rows) and strength (columns), over all sizes."""
     mean = scores[scores["method"].isin([of, minus])].groupby(["method", "metric"])["value"].mean()
 
     def lost(method: str, kind: str, strength: int) -> float:
         return mean[method, "top1"] - mean[method, f"{kind} {strength} top1"]
 
-    table = {k: [lost(of, kind, k) - lost(minus, kind, k) for kind in KINDS] for k in STRENGTHS}
+    table = {k: [lost(minus, kind, k) - lost(of, kind, k) for kind in KINDS] for k in STRENGTHS}
     return pd.DataFrame(table, index=list(KINDS))

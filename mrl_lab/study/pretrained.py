@@ -15,7 +15,7 @@ from mrl_lab.study import pictures, tuning
 from mrl_lab.study.models import Recipe, embed
 
 SIZES = (8, 16, 32, 64, 128)  # of the embedding that is trained on top
-RATES, LENGTHS = (0.001, 0.003, 0.01), (20, 60)  # the grid of every method here; one pass is a few steps
+RATES, LENGTHS = (0.001, 0.003, 0.01), (40,)  # the grid of every method here; one pass is a few steps
 
 
 def compare(seen: Labelled, base: Recipe, seeds: Sequence[int]) -> list[pd.DataFrame]:
