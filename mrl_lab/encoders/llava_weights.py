@@ -1,0 +1,121 @@
+"""Where a LLaVA's weights come from: a small one drawn at random to be trained here, or a checkpoint.
+
+Two formats are read: transformers' (``llava-hf/llava-1.5-7b-hf``, or a folder that ``save_pretrained`` wrote) and
+LLaVA's own, in which the M3 checkpoints are (``mucai/llava-v1.5-7b-m3``). The latter hold a *fine-tuned* vision
+tower, which is taken from the file; the stock tower in its place would silently be worse.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from mrl_lab.errors import RequestError
+
+if TYPE_CHECKING:
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+STOCK_TOWER = "openai/clip-vit-large-patch14-336"  # whose shape is the default of transformers' LlavaConfig
+OWN_NAMES = {  # LLaVA's own name of a weight -> ours
+    r"^model\.mm_projector\.0\.": "model.multi_modal_projector.linear_1.",
+    r"^model\.mm_projector\.2\.": "model.multi_modal_projector.linear_2.",
+    r"^model\.vision_tower\.vision_tower\.vision_model\.": "model.vision_tower.",
+    r"^model\.embed_tokens\.": "model.language_model.embed_tokens.",
+    r"^model\.layers\.": "model.language_model.layers.",
+    r"^model\.norm\.": "model.language_model.norm.",
+}
+
+
+def build(
+    words: int,
+    *,
+    side: int = 32,
+    patch: int = 8,
+    d: int = 64,
+    tower_layers: int = 3,
+    layers: int = 2,
+    feature_layer: int = -1,
+    image_token: int = 1,
+    end_token: int = 2,
+    seed: int = 0,
+) -> LlavaForConditionalGeneration:
+    """Build a small LLaVA with random weights: CLIP's tower and Llama, both of width ``d``, heads of 32 dims.
+
+    Args:
+        words: size of the vocabulary, with token 0 for padding.
+        side, patch: of the pictures, in pixels; (side / patch)^2 visual tokens, such as 16.
+        feature_layer: of the tower; -1 uses all of it, where LLaVA's -2 computes one layer for nothing.
+
+    Raises:
+        RequestError: patches that do not tile the picture, or a width that is not a multiple of 32.
+    """
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    if side % patch or d % 32:
+        raise RequestError(f"patch must divide side, and 32 divide d; got side = {side}, patch = {patch}, d = {d}.")
+    shared = {"hidden_size": d, "num_attention_heads": d // 32}
+    tower = {"num_hidden_layers": tower_layers, "intermediate_size": 4 * d, "image_size": side, "patch_size": patch}
+    text = {"num_hidden_layers": layers, "intermediate_size": 3 * d, "vocab_size": words, "bos_token_id": None}
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**shared, **tower, projection_dim=d),
+        text_config=LlamaConfig(**shared, **text, pad_token_id=0, eos_token_id=end_token),
+        image_token_index=image_token,
+        image_seq_length=(side // patch) ** 2,
+        vision_feature_layer=feature_layer,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LlavaForConditionalGeneration(config)
+
+
+def pretrained(name_or_path: str, dtype: str | torch.dtype = "auto") -> LlavaForConditionalGeneration:
+    """Open a checkpoint: a folder, or a name on the hub, in either format; safetensors only, no remote code.
+
+    Args:
+        dtype: of the weights; "auto" keeps the file's.
+
+    Raises:
+        RequestError: the weights cannot be had, or some are missing; never a model that is partly random.
+    """
+    from transformers import LlavaForConditionalGeneration
+
+    try:
+        config, names = _configuration(name_or_path)
+        model, found = LlavaForConditionalGeneration.from_pretrained(
+            name_or_path,
+            config=config,
+            key_mapping=names,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RequestError(
+            f"no LLaVA at {name_or_path!r}: {error} Give a folder with config.json and safetensors, or fetch one first "
+            "(hf download llava-hf/llava-1.5-7b-hf); build() makes a small one to be trained here."
+        ) from error
+    if missing := sorted(found["missing_keys"]):
+        raise RequestError(
+            f"the checkpoint at {name_or_path!r} lacks {len(missing)} weights, such as {', '.join(missing[:3])}: "
+            "it is not a whole LLaVA. Nothing was filled in at random."
+        )
+    return model.eval()
+
+
+def _configuration(name_or_path: str) -> tuple[LlavaConfig, dict[str, str] | None]:
+    """Return the configuration, and what weights are renamed if the checkpoint is in LLaVA's own format."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+
+    given, _ = LlavaConfig.get_config_dict(name_or_path)
+    tower = given.pop("mm_vision_tower", None)
+    if tower is None:
+        return LlavaConfig.from_pretrained(name_or_path), None
+    vision = None if tower == STOCK_TOWER else CLIPVisionConfig.from_pretrained(tower)
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=LlamaConfig(**{k: v for k, v in given.items() if k not in ("model_type", "architectures")}),
+        image_token_index=given["vocab_size"],  # one beyond the words: the format marks the place without a token
+        vision_feature_layer=given.get("mm_vision_select_layer", -2),
+    )
+    return config, OWN_NAMES
