@@ -1,0 +1,174 @@
+"""2DMSE: 2D Matryoshka Sentence Embeddings (Li et al., arXiv 2402.14776, versions 1 and 3; version 2 is ESE).
+
+Depth and width nest at once. A step draws a layer n from 1..N-1 and a width m below D; with z_n the pooled state
+of layer n, l the base loss and delta(n) a weight by depth, the five terms are
+
+    L = w_A l(z_N) + w_B delta(n) l(z_n) + w_C l(z_N[:m]) + w_E delta(n) l(z_n[:m])
+      + w_K T [KL(z_N || z_n; T) + KL(z_N[:m] || z_n[:m]; T)]
+
+* KL runs over the coordinates of the pooled, **not** normalised states of all texts.
+* The last layer is trained at full width in every step. sentence-transformers' ``Matryoshka2dLoss`` does so only
+  when it happens to draw D, draws a second width for z_n, and may draw layer 0, the embedding output.
+
+| preset | delta(n) | KL | teacher |
+|---|---|---|---|
+| ``2dmse-paper`` | 1 | at full width and at m | not detached (the paper does not say; a switch) |
+| ``2dmse-v038`` | 1/n | at full width | not detached |
+
+``2dmse-v038`` is the authors' released code, v0.3.8 to 0.3.10, whose base loss is AnglE. How we differ:
+``layers="all"`` takes the mean over all n of 1..N-1, the expectation of one drawn, in one backward pass too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mrl_lab.cuts import check_sizes, prefix
+from mrl_lab.errors import RequestError, unknown
+from mrl_lab.losses import alignment, info_nce
+
+DEPTH_WEIGHTS = {"none": lambda n: 1.0, "1/n": lambda n: 1 / n, "1/(1+ln n)": lambda n: 1 / (1 + math.log(n))}
+
+# ------------------------------------------------------------------------------------------ settings
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The switches of the objective.
+
+    Attributes:
+        depth_weight: delta(n), one of :data:`DEPTH_WEIGHTS`; the last layer's weight is always 1.
+        alignments: 1 KL at full width, or 2, also at width m.
+        detach: let no gradient of KL reach the last layer.
+        layers: "one" drawn a step, or "all" of 1..N-1.
+        weights: w_A, w_B, w_C, w_E, w_K; a term of weight 0 is not computed. (1, 0, 0, 0, 0) is plain training.
+        temperature: T; it divides the coordinates and multiplies KL once.
+
+    Raises:
+        RequestError: a value that is not allowed.
+    """
+
+    depth_weight: str = "none"
+    alignments: int = 2
+    detach: bool = False
+    layers: str = "one"
+    weights: tuple[float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0)
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("depth_weight", DEPTH_WEIGHTS), ("alignments", (1, 2)), ("layers", ("one", "all"))):
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed)
+        if len(self.weights) != 5 or min(self.weights) < 0 or not any(self.weights):
+            raise RequestError(f"weights are five numbers w_A, w_B, w_C, w_E, w_K >= 0, not all 0; got {self.weights}.")
+        if self.temperature <= 0:
+            raise RequestError(f"the temperature of KL is above 0, got {self.temperature}; set w_K = 0 for no KL.")
+
+
+PRESETS = {"2dmse-paper": Settings(), "2dmse-v038": Settings(depth_weight="1/n", alignments=1)}
+
+
+def nested_sizes(d: int, smallest: int = 8) -> tuple[int, ...]:
+    """Return ``smallest`` and its doublings strictly below d: 768 -> 8, 16, ..., 512 (the released code)."""
+    return tuple(smallest * 2**i for i in range(d.bit_length()) if smallest * 2**i < d)
+
+
+# -------------------------------------------------------------------------------------------- terms
+
+
+def terms(
+    states: Tensor,
+    layers: Sequence[int],
+    m: int,
+    labels: Tensor | None,
+    base: Callable[[Tensor, Tensor | None], Tensor],
+    settings: Settings,
+) -> dict[str, Tensor]:
+    """Return the weighted terms of nonzero weight, which add up to the loss.
+
+    Args:
+        states: (B, C, N+1, D), pooled states of all layers. layers: the n of this step, from 1 to N-1. m: width.
+        labels: what ``base`` takes second.
+    """
+    last = states[:, :, -1]
+    delta = DEPTH_WEIGHTS[settings.depth_weight]
+
+    def over_layers(term: Callable[[Tensor], Tensor], weight: Callable[[int], float]) -> Tensor:
+        return torch.stack([weight(n) * term(states[:, :, n]) for n in layers]).mean()
+
+    ways = {
+        "last": lambda: base(last, labels),
+        "shallow": lambda: over_layers(lambda z: base(z, labels), delta),
+        "last nested": lambda: base(prefix(last, m), labels),
+        "shallow nested": lambda: over_layers(lambda z: base(prefix(z, m), labels), delta),
+        "alignment": lambda: over_layers(lambda z: _align(last, z, m, settings), lambda n: settings.temperature),
+    }
+    return {name: weight * way() for (name, way), weight in zip(ways.items(), settings.weights, strict=True) if weight}
+
+
+def _align(last: Tensor, z: Tensor, m: int, settings: Settings) -> Tensor:
+    how = {"temperature": settings.temperature, "detach": settings.detach}
+    last, z = last.flatten(0, 1), z.flatten(0, 1)  # (B, C, D) -> (B C, D)
+    at_full_width = alignment(last, z, **how)
+    return (
+        at_full_width if settings.alignments == 1 else at_full_width + alignment(prefix(last, m), prefix(z, m), **how)
+    )
+
+
+# -------------------------------------------------------------------------------------------- model
+
+
+class MSE2D(nn.Module):
+    """A sentence encoder under the objective above; forward gives what the training loop needs.
+
+    Args:
+        encoder: (ids, attention) (B, C, T) -> states (B, C, N+1, D), with attributes ``layers`` (N) and ``d`` (D).
+        settings: :class:`Settings`, or the name of a preset.
+        sizes: widths to draw m from, below D; :func:`nested_sizes` by default.
+        base: the base loss of z (B, C, d) and labels, such as ``losses.angle``.
+        generator: where draws come from; by default torch's own stream, which checkpoints keep.
+
+    Raises:
+        RequestError: an unknown preset, an encoder of fewer than 2 layers, or wrong sizes.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        settings: Settings | str = "2dmse-paper",
+        sizes: Sequence[int] | None = None,
+        base: Callable[[Tensor, Tensor | None], Tensor] = info_nce,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(settings, str) and settings not in PRESETS:
+            raise unknown("preset of 2DMSE", settings, PRESETS)
+        if encoder.layers < 2:
+            raise RequestError(f"2DMSE needs a shallow layer below the last: 2 layers or more, got {encoder.layers}.")
+        self.encoder, self.base, self.generator = encoder, base, generator
+        self.settings = PRESETS[settings] if isinstance(settings, str) else settings
+        self.sizes = check_sizes(nested_sizes(encoder.d) if sizes is None else sizes, encoder.d)
+        if self.sizes[-1] == encoder.d:
+            raise RequestError(
+                f"sizes of 2DMSE are below the full {encoder.d} dims, which are always trained: omit it."
+            )
+
+    def draw(self) -> tuple[tuple[int, ...], int]:
+        """Return the layers and the one width of a step, each uniform over what is allowed."""
+        shallow = range(1, self.encoder.layers)
+        layers = tuple(shallow) if self.settings.layers == "all" else (self._one_of(shallow),)
+        return layers, self._one_of(self.sizes)
+
+    def _one_of(self, things: Sequence[int]) -> int:
+        return things[torch.randint(len(things), (), generator=self.generator)]
+
+    def forward(self, ids: Tensor, attention: Tensor, labels: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and its weighted terms for token ids and attention (B, C, T), from one encoding."""
+        layers, m = self.draw()
+        parts = terms(self.encoder(ids, attention), layers, m, labels, self.base, self.settings)
+        return torch.stack(list(parts.values())).sum(), parts

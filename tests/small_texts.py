@@ -1,0 +1,59 @@
+"""A vocabulary, texts and encoders small enough to reason about."""
+
+import torch
+from torch import nn
+
+from mrl_lab.encoders import texts
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+PIECES = "a the two one man dog cat child plays run ##s ##ing sleep in on park mat guitar un ##believ ##able . ,"
+WORDS = PIECES.split()
+SUBJECTS = ("a man", "the dog", "two cats", "one child", "the unbelievable cat", "a dog")
+DOINGS = ("plays guitar", "runs in the park", "sleeping on the mat", "plays in the park", "runs", "is unbelievable")
+TEXTS = [f"{subject} {doing}" for subject in SUBJECTS for doing in DOINGS]
+ROWS = [(TEXTS[i], TEXTS[(i + 1) % 36], TEXTS[(i + 7) % 36]) for i in range(36)]
+
+
+def tokenizer():
+    from transformers import BertTokenizer
+
+    return BertTokenizer(vocab={word: i for i, word in enumerate(SPECIAL + WORDS)})
+
+
+def encoder(layers=3, d=32, pooling="mean", dropout=0.0, seed=0, **how):
+    """A BERT whose weights are large enough for its layers to differ."""
+    built = texts.small(tokenizer(), d, layers, pooling=pooling, dropout=dropout, seed=seed, **how)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight += 0.1 * torch.randn(weight.shape, generator=draw)
+    return built
+
+
+class Fixed(nn.Module):
+    """An encoder whose states (B, C, N+1, D) are parameters, so that every gradient can be seen."""
+
+    def __init__(self, rows=4, columns=3, layers=3, d=16, seed=0):
+        super().__init__()
+        self.layers, self.d, self.calls = layers, d, 0
+        draw = torch.Generator().manual_seed(seed)
+        self.states = nn.Parameter(torch.randn(rows, columns, layers + 1, d, generator=draw, dtype=torch.float64))
+
+    def forward(self, ids, attention):
+        self.calls += 1
+        return self.states
+
+
+class Embedded(nn.Module):
+    """Looks like a SentenceTransformer whose features already are the embeddings."""
+
+    def get_embedding_dimension(self):
+        return 16
+
+    def forward(self, features):
+        return features
+
+    @staticmethod
+    def features(z):
+        """(B, C, d) -> a dict a column."""
+        return [{"sentence_embedding": column} for column in z.unbind(1)]
