@@ -30,8 +30,8 @@ from mrl_lab.report.progress import Progress
 APART = 2.0  # seconds between two starts
 PATIENCE = 10.0  # seconds that a worker gets to end by itself
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# OpenMP's threads wait for each other in a loop, 300,000 times round unless told otherwise. With another busy program on
-# one of two cores a training step then takes 636 ms, with 3,000 rounds 32 ms; with both cores free 12.7 and 13.4 ms.
+# OpenMP's threads wait for each other in a loop, 300,000 times round unless told otherwise. With another busy program
+# on one of two cores a training step then takes 636 ms, with 3,000 rounds 32 ms; with both cores free 12.7 and 13.4 ms.
 PATIENT = {"GOMP_SPINCOUNT": "3000"}
 
 
