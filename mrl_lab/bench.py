@@ -77,6 +77,20 @@ def search() -> Ways:
     return {"faiss Flat": lambda: index.search(queries.numpy(), 10), "exact": lambda: exact(queries, database, 10)}
 
 
+def shortlist() -> Ways:
+    """Ten nearest of 200,000 vectors of 1024 dims, 256 queries: all dims, or few and 50 candidates reranked."""
+    import torch
+
+    from mrl_lab.cuts import unit_prefix
+    from mrl_lab.search import exact, nested
+
+    database, queries = (unit_prefix(torch.randn(n, 1024), 1024) for n in (200_000, 256))
+    settings = {"16 dims": (16, "float32"), "64 dims": (64, "float32"), "64 dims, int8": (64, "int8")}
+    indexes = {name: nested(database, m, form=form) for name, (m, form) in settings.items()}
+    ways: Ways = {name: lambda i=index: i.search(queries, 10, length=50) for name, index in indexes.items()}
+    return {"all dims": lambda: exact(queries, database, 10)} | ways
+
+
 def start() -> Ways:
     """Start-up: a bare interpreter against one that imports mrl_lab."""
 
@@ -86,7 +100,7 @@ def start() -> Ways:
     return {"bare interpreter": way("pass"), "import mrl_lab": way("import mrl_lab")}
 
 
-BENCHES = {"step": step, "heads": heads, "search": search, "start": start}
+BENCHES = {"step": step, "heads": heads, "search": search, "shortlist": shortlist, "start": start}
 
 
 def measure(ways: Ways, least: int = 15, seconds_at_least: float = 5.0) -> dict[str, list[float]]:

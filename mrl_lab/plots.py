@@ -326,7 +326,7 @@ def differences(
         margin: a bound of the claim, drawn as a line, or both bounds, drawn as a band.
         what: the difference in words, such as "MRL − FF, top-1".
     """
-    ax = ax if ax is not None else _axes((7, 2.8))
+    ax = ax if ax is not None else _axes((7, 3.4))
     by = paired.columns[0]
     if margin is not None:
         low, high = margin if isinstance(margin, tuple) else (margin, margin)

@@ -1,0 +1,84 @@
+"""Adaptive search: what shortlist and rerank, funnels and indexes gain at equal quality.
+
+One :func:`searched` is one model at one seed: a gallery of its embeddings (:mod:`mrl_lab.study.gallery`), the test
+pictures as queries, and every question asked of the two. FF-d, cut to its first dims, is the control: what an index
+or a shortlist gains by itself it gains there too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pandas as pd
+from torch.nn.functional import normalize
+
+from mrl_lab import cuts, runs, score, search
+from mrl_lab.data import Labelled
+from mrl_lab.search import cost
+from mrl_lab.study.gallery import Quest, gallery
+from mrl_lab.study.models import Model, Recipe, embed, settings, trained
+from mrl_lab.study.speed import K, Setup, timed
+
+
+def searched(method: str, spec: Model, data: Labelled, recipe: Recipe, seed: int, setup: Setup) -> pd.DataFrame:
+    """Search with one model at one seed.
+
+    Rows map@10 with multiply-adds, for a method M: "M, single-shot" at every size; "M, funnel" from each D_s; "M, int8"
+    and the other forms at every size, with their bytes. Then the grid and what :mod:`mrl_lab.study.speed` times.
+    """
+
+    def make() -> pd.DataFrame:
+        encoder = trained(spec, data, recipe, seed).encoder
+        g = gallery(encoder, data.train, setup.views, seed)
+        z = normalize(embed(encoder, data.test.images[: setup.queries]), dim=1)
+        quest = Quest(method, seed, g, z, data.test.labels[: setup.queries])
+        return score.table(
+            single_shot(quest, setup) + funnels(quest, setup) + forms(quest, setup) + timed(quest, setup)
+        )
+
+    key = settings("searched", spec, data, recipe, seed) | {"method": method, "setup": asdict(setup)}
+    return runs.remember(key, make)
+
+
+def single_shot(quest: Quest, setup: Setup) -> list[dict]:
+    """Rows of exact search at each size."""
+    rows = []
+    for m in setup.sizes:
+        ids = search.exact(cuts.unit_prefix(quest.z, m), search.unit_rows(quest.gallery.z, m), K)[1]
+        flops = cost.exact(len(quest.gallery.y), m)
+        rows.append(quest.row("single-shot", m, f"map@{K}", quest.mean_quality(ids), flops=flops))
+    return rows
+
+
+def schedule(start: int, d: int, length: int) -> tuple[list[int], list[int]]:
+    """Return dims and lists of a funnel: dims doubled from ``start`` to d, the list halved at each, never below 10.
+
+    The paper's are of this kind: [32, 64, 128, 256, 2048] and [200, 100, 50, 25, 10] after a shortlist at 16.
+    """
+    dims = [*(start * 2**i for i in range(1, 5) if start * 2**i < d), d]
+    return dims, [max(K, length // 2**i) for i in range(len(dims) - 1)] + [K]
+
+
+def funnels(quest: Quest, setup: Setup, length: int = 200) -> list[dict]:
+    """Rows of a funnel from each D_s: map@10, and "MACs saved", those of one rerank of its shortlist less its own."""
+    rows, n, d = [], len(quest.gallery.y), setup.sizes[-1]
+    for m in setup.dims:
+        dims, lists = schedule(m, d, length)
+        ids = search.nested(quest.gallery.z, m).shortlist(quest.z, length)
+        found = search.funnel(quest.z, quest.gallery.z, ids, dims, lists)[1]
+        flops = cost.funnelled(n, m, dims, lists)
+        rows.append(quest.row("funnel", m, f"map@{K}", quest.mean_quality(found), flops=flops))
+        rows.append(quest.row("funnel", m, "MACs saved", cost.reranked(n, m, length, d) - flops))
+    return rows
+
+
+def forms(quest: Quest, setup: Setup) -> list[dict]:
+    """Rows of exact search at each size in each form of storage: truncation and quantisation on one axis of bytes."""
+    rows = []
+    for form in search.FORMS:
+        for m in setup.sizes:
+            stored = search.store(search.unit_rows(quest.gallery.z, m), form)
+            ids = search.exact(cuts.unit_prefix(quest.z, m), stored, K)[1]
+            row = quest.row(form, m, f"map@{K}", quest.mean_quality(ids), flops=cost.exact(len(stored), m))
+            rows.append(row | {"bytes": stored.bytes})
+    return rows

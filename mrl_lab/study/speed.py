@@ -1,0 +1,169 @@
+"""The clock: searches of one gallery timed in turn, each with the settings that keep its mAP@10 within 0.2 of exact.
+
+Multiply-adds are not seconds: the MRL authors' own log of exact search on a GPU shows 3.6 times for 256 times fewer
+(their retrieval notebook). So every way that is compared runs in one process, with the same threads, queries and k,
+in turn after a warm-up, and what is reported is the ratio of medians. An index gains at all dims too: it stands beside
+itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from mrl_lab import search
+from mrl_lab.bench import measure
+from mrl_lab.cuts import unit_prefix
+from mrl_lab.search import Planned, cost
+from mrl_lab.study.gallery import Quest
+
+K = 10  # neighbours that are returned and scored
+DROP = 0.2  # points of mAP@10 within which two searches count as equal
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is searched, and how.
+
+    Attributes:
+        views: of each training picture in the gallery; the database has views x training pictures rows.
+        queries: test pictures that ask, all in one call; every other one chooses settings, the others score them.
+        sizes: of single-shot search, rising to d.
+        dims, lengths, rerank_dims: D_s, K and D_r to try.
+        repeats: of every timing, after a warm-up.
+        lists, probes: of inverted lists; no lists, no index.
+        graph_views, efs: the graph is built over the first views of the gallery alone; 0 builds none.
+    """
+
+    views: int
+    queries: int
+    sizes: tuple[int, ...]
+    dims: tuple[int, ...]
+    lengths: tuple[int, ...] = (20, 50, 100, 200)
+    rerank_dims: tuple[int, ...] = ()
+    repeats: int = 5
+    lists: int = 0
+    probes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    graph_views: int = 0
+    efs: tuple[int, ...] = (10, 20, 50, 100, 200)
+
+
+def timed(quest: Quest, setup: Setup) -> list[dict]:
+    """Plan every way of searching, time all of them in turn, and return what each costs and finds.
+
+    Rows for a method M and ways W such as "exact prefix + rerank", ``dim`` being D_s, or d without a prefix:
+
+    * "M, K = 50, D_r = 512": map@10 of every setting of the exact shortlist that was tried (seconds on the frontier)
+    * "M, W": map@10 and "planned gap", the points above exact search, both on queries that chose nothing
+    * "M, W": "speedup" over the faster of our exact search and faiss Flat at all dims; "MACs ratio"
+    * "M, HNSW32, prefix + rerank": "speedup over HNSW32", over the same graph at all dims
+    """
+    flat = _plan(quest, setup, setup.dims, setup.lengths)
+    plans = {"exact prefix + rerank": flat}
+    plans["int8 prefix + rerank"] = _plan(quest, setup, setup.dims, setup.lengths, form="int8")
+    if setup.lists:
+        index = {"engine": "ivf", "efforts": setup.probes, "lists": setup.lists, "threads": torch.get_num_threads()}
+        plans["IVF, prefix + rerank"] = _plan(quest, setup, setup.dims, setup.lengths, **index)
+        plans["IVF, all dims"] = _plan(quest, setup, setup.sizes[-1:], [K], **index)
+    rows = _grid(quest, flat) + _compared(quest, setup, plans) + _stages(quest, setup, flat)
+    if setup.graph_views:
+        rows += _graphs(quest, setup)
+    return rows
+
+
+def _plan(quest: Quest, setup: Setup, dims: tuple[int, ...], lengths: tuple[int, ...], **how) -> Planned:
+    rerank_dims = setup.rerank_dims if dims == setup.dims else ()
+    how |= {"k": K, "drop": DROP, "repeats": 2}  # timed properly later, all together
+    return search.plan(
+        quest.gallery.z, quest.z, quest.quality, shortlist_dims=dims, lengths=lengths, rerank_dims=rerank_dims, **how
+    )
+
+
+def _grid(quest: Quest, planned: Planned) -> list[dict]:
+    rows = []
+    for s in planned.table.iloc[:-1].itertuples():
+        value = (s.chosen_on + s.held_out) / 2
+        what = f"K = {s.length}, D_r = {s.rerank_dim}"
+        rows.append(quest.row(what, s.shortlist_dim, f"map@{K}", value, flops=s.flops, seconds=s.seconds))
+    return rows
+
+
+def _compared(quest: Quest, setup: Setup, plans: dict[str, Planned]) -> list[dict]:
+    """Rows of every plan, and of exact search at all dims by us and by faiss, timed in one run."""
+    z, d, n = quest.gallery.z, setup.sizes[-1], len(quest.gallery.y)
+    ways = {
+        "exact, all dims": lambda: search.exact(quest.z, z, K),
+        "faiss Flat, all dims": lambda: faiss_flat(quest.z, z, K),
+    }
+    ways |= {name: lambda p=plan: p.search(quest.z) for name, plan in plans.items()}
+    seconds = {name: median(times) for name, times in measure(ways, setup.repeats, 0).items()}
+    best = min(seconds["exact, all dims"], seconds["faiss Flat, all dims"])
+    rows = []
+    for name, taken in seconds.items():
+        found = plans.get(name)
+        m = found.choice["shortlist_dim"] or d if found else d
+        rows.append(quest.row(name, m, "speedup", best / taken, seconds=taken))
+        rows += _found(quest, name, m, found, cost.exact(n, d)) if found else []
+    return rows
+
+
+def _found(quest: Quest, name: str, m: int, planned: Planned, full: int) -> list[dict]:
+    """Rows of what one plan's choice finds and costs; ``full``: multiply-adds of exact search at all dims."""
+    choice, exact = planned.choice, planned.table["held_out"].iloc[-1]
+    rows = [quest.row(name, m, f"map@{K}", choice["held_out"], flops=choice["flops"], seconds=choice["seconds"])]
+    rows.append(quest.row(name, m, "planned gap", choice["held_out"] - exact))
+    rows += [quest.row(name, m, "length", choice["length"])] if choice["length"] else []
+    return rows + ([quest.row(name, m, "MACs ratio", full / choice["flops"])] if choice["flops"] else [])
+
+
+def _stages(quest: Quest, setup: Setup, planned: Planned) -> list[dict]:
+    """Rows of where the time of the exact shortlist goes: the product alone, picking the best, and the rerank."""
+    choice = planned.choice
+    if choice["length"] is None:
+        return []
+    m, length, rerank_dim = (choice[name] for name in ("shortlist_dim", "length", "rerank_dim"))
+    g, short = quest.gallery, unit_prefix(quest.z, choice["shortlist_dim"])
+    stored = search.store(search.unit_rows(g.z, m))
+    ids = search.exact(short, stored, length)[1]
+    ways = {
+        "product": lambda: product_alone(short, stored),
+        "shortlist": lambda: search.exact(short, stored, length),
+        "rerank": lambda: search.rerank(quest.z, g.z, ids, rerank_dim, K),
+    }
+    taken = {name: median(times) for name, times in measure(ways, setup.repeats, 0).items()}
+    parts = {"product": taken["product"], "choosing": taken["shortlist"] - taken["product"], "rerank": taken["rerank"]}
+    return [quest.row("exact prefix + rerank", m, f"seconds in {part}", value) for part, value in parts.items()]
+
+
+def _graphs(quest: Quest, setup: Setup) -> list[dict]:
+    """Rows of HNSW32 on the prefix with a rerank and at all dims, over the first views of the gallery."""
+    some = replace(quest, gallery=quest.gallery.first(setup.graph_views))
+    how = {"engine": "hnsw", "efforts": setup.efs, "threads": torch.get_num_threads()}
+    plans = {"HNSW32, prefix + rerank": _plan(some, setup, setup.dims, setup.lengths, **how)}
+    plans["HNSW32, all dims"] = _plan(some, setup, setup.sizes[-1:], [K], **how)
+    rows = _compared(some, setup, plans)
+    taken = {row["method"].split(", ", 1)[1]: row for row in rows if row["metric"] == "speedup"}
+    first, whole = taken["HNSW32, prefix + rerank"], taken["HNSW32, all dims"]
+    ratio = whole["seconds"] / first["seconds"]
+    return [*rows, some.row("HNSW32, prefix + rerank", first["dim"], "speedup over HNSW32", ratio)]
+
+
+def product_alone(queries: Tensor, stored: search.Stored, rows: int = 2**13) -> None:
+    """Multiply queries (Q, m) with all stored rows, block by block, and keep nothing: the floor of an exact search."""
+    prepared = stored.prepare(queries)
+    buffer = torch.empty(rows, len(queries), dtype=stored.dtype)
+    for start in range(0, len(stored), rows):
+        stop = min(start + rows, len(stored))
+        stored.product(slice(start, stop), prepared, buffer[: stop - start])
+
+
+def faiss_flat(queries: Tensor, database: Tensor, k: int) -> search.Found:
+    """Search (N, d) by faiss's brute force, the one behind IndexFlatIP, without a copy of the database."""
+    with search.faiss_threads(torch.get_num_threads()):
+        import faiss
+
+        found = faiss.knn(queries.numpy(), database.numpy(), k, metric=faiss.METRIC_INNER_PRODUCT)
+    return tuple(map(torch.from_numpy, found))

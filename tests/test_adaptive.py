@@ -1,0 +1,396 @@
+"""Studies of adaptive search, cascades and few-shot, on scikit-learn's digits, against the plain way."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from mrl_lab import cascade, claims_adaptive, data, score, search, stats
+from mrl_lab.data import Split
+from mrl_lab.search import cost, planning
+from mrl_lab.study import adaptive, cascades, fewshot, gallery, models, speed
+from mrl_lab.study.models import Model, Recipe, embed, trained
+
+SIZES, D = (2, 4, 8, 16), 16
+RECIPE = Recipe(epochs=3)
+NESTED, FULL = Model(SIZES, D), Model((D,), D)
+SETUP = speed.Setup(
+    views=2,
+    queries=120,
+    sizes=SIZES,
+    dims=(4, 8),
+    lengths=(10, 40, 400),
+    repeats=1,
+    lists=12,
+    probes=(1, 12),
+    graph_views=1,
+    efs=(20, 80),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of its own, so that these tests see what is computed and what is reused."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MRL_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def encoder(digits):
+    return trained(NESTED, digits, RECIPE, 0).encoder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clock():
+    """Plans by a clock on which exact search, the last of the ways, is slowest, as it is on a large database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "_in_turn", lambda ways, *_: {i: 1.0 + i for i in ways})
+        patch.setattr(speed, "measure", measured)
+        yield
+
+
+SECONDS = {"exact, all dims": 8.0, "faiss Flat, all dims": 10.0, "product": 1.0, "shortlist": 3.0, "rerank": 0.5}
+
+
+def measured(ways, least, seconds_at_least):
+    """Run every way once, and say that it took what is written above, or 2 seconds; a graph at all dims takes 6."""
+    for run in ways.values():
+        run()
+    return {name: [SECONDS.get(name, 6.0 if name == "HNSW32, all dims" else 2.0)] * least for name in ways}
+
+
+@pytest.fixture(scope="module")
+def found(digits):
+    return adaptive.searched("MRL", NESTED, digits, RECIPE, 0, SETUP)
+
+
+def value(table: pd.DataFrame, **where: object) -> float:
+    for column, wanted in where.items():
+        table = table[table[column] == wanted]
+    assert len(table) == 1
+    return table["value"].item()
+
+
+# ------------------------------------------------------------------------------------------------- the gallery
+
+
+def test_a_gallery_is_the_pictures_and_then_views_of_them(digits, encoder):
+    g = gallery.gallery(encoder, digits.train, 3, seed=0)
+    n = len(digits.train)
+    assert g.z.shape == (3 * n, D)
+    assert torch.allclose(g.z[:n], normalize(embed(encoder, digits.train.images), dim=1))
+    assert torch.equal(g.y, torch.cat([digits.train.labels] * 3))
+    assert torch.allclose(g.z.norm(dim=1), torch.ones(3 * n), atol=1e-5)
+    same, other = ((g.z[:n] * g.z[i : n + i]).sum(1).mean() for i in (n, n + 1))
+    assert 0.999 > same > other  # a view is near its picture, and not the picture itself
+    assert not torch.equal(g.z[n : 2 * n], g.z[2 * n :])
+
+
+def test_a_gallery_is_the_same_at_the_same_seed_and_leaves_the_global_stream(digits, encoder):
+    torch.manual_seed(5)
+    first = gallery.gallery(encoder, digits.train, 2, seed=1).z
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(1))
+    assert torch.equal(first, gallery.gallery(encoder, digits.train, 2, seed=1).z)
+    assert not torch.equal(first, gallery.gallery(encoder, digits.train, 2, seed=2).z)
+
+
+def test_the_first_views_share_the_memory_of_all(digits, encoder):
+    g = gallery.gallery(encoder, digits.train, 2, seed=0)
+    part = g.first(1)
+    assert len(part.z) == len(part.y) == len(digits.train)
+    assert part.z.data_ptr() == g.z.data_ptr()
+
+
+def test_25_neighbouring_labels_above_2048_stay_apart():
+    """4202 classes saved in half precision would be 3099 (the official code's labels)."""
+    labels = torch.arange(4000, 4200)
+    quality = gallery.by_labels(labels, labels + 1)
+    which = torch.arange(5)
+    assert quality(torch.arange(5)[:, None], which).tolist() == [0.0] * 5
+    assert quality(torch.arange(1, 6)[:, None], which).tolist() == [1.0] * 5
+    z = torch.eye(200)
+    assert torch.equal(score.nearest_class_mean(z, labels, z, (200,))[200], labels)
+
+
+# --------------------------------------------------------------------------------------------- adaptive search
+
+
+@pytest.fixture(scope="module")
+def quest(digits, encoder):
+    z = normalize(embed(encoder, digits.test.images[:120]), dim=1)
+    return gallery.Quest("MRL", 0, gallery.gallery(encoder, digits.train, 2, 0), z, digits.test.labels[:120])
+
+
+def test_single_shot_rows_are_those_of_exact_search(found, quest):
+    n = len(quest.gallery.y)
+    for m in SIZES:
+        ids = search.at_size(quest.z, quest.gallery.z, m, 10)[1]
+        expected = score.mean_average_precision(ids, quest.gallery.y, quest.y)
+        assert value(found, method="MRL, single-shot", dim=m) == pytest.approx(expected)
+        assert found[(found.method == "MRL, single-shot") & (found.dim == m)].flops.item() == n * m
+    assert set(found[found.method == "MRL, single-shot"].n) == {n}
+
+
+def test_the_grid_holds_every_setting(found, quest):
+    for m in (4, 8):
+        for length in (10, 40):
+            ids = search.nested(quest.gallery.z, m).search(quest.z, 10, length=length)[1]
+            expected = score.mean_average_precision(ids, quest.gallery.y, quest.y)
+            assert value(found, method=f"MRL, K = {length}, D_r = 16", dim=m) == pytest.approx(expected)
+
+
+def test_forms_stand_beside_sizes_on_an_axis_of_bytes(found, quest):
+    for form, size in (("float32", 4.0), ("float16", 2.0), ("int8", 1.0)):
+        rows = found[found.method == f"MRL, {form}"]
+        assert (rows.bytes == rows.dim * size).all()
+        assert sorted(rows.dim) == list(SIZES)
+    rows = found[found.method == "MRL, binary"].sort_values("dim")
+    assert rows.bytes.tolist() == [1, 1, 1, 2]
+    short, rows = (normalize(t[:, :8], dim=1) for t in (quest.z, quest.gallery.z))
+    ids = search.exact(short, search.store(rows, "binary"), 10)[1]
+    expected = score.mean_average_precision(ids, quest.gallery.y, quest.y)
+    assert value(found, method="MRL, binary", dim=8) == pytest.approx(expected)
+
+
+def test_a_funnels_schedule_doubles_dims_and_halves_lists():
+    assert adaptive.schedule(16, 2048, 200) == ([32, 64, 128, 256, 2048], [200, 100, 50, 25, 10])
+    assert adaptive.schedule(8, 16, 200) == ([16], [10])
+    assert adaptive.schedule(8, 1024, 20) == ([16, 32, 64, 128, 1024], [20, 10, 10, 10, 10])
+
+
+def test_a_funnel_saves_what_its_formula_says(found, quest):
+    n = len(quest.gallery.y)
+    dims, lists = adaptive.schedule(4, D, 200)
+    assert (dims, lists) == ([8, 16], [200, 10])
+    saved = cost.reranked(n, 4, 200, D) - cost.funnelled(n, 4, dims, lists)
+    assert value(found, method="MRL, funnel", metric="MACs saved", dim=4) == saved
+    ids = search.nested(quest.gallery.z, 4).shortlist(quest.z, 200)
+    ids = search.funnel(quest.z, quest.gallery.z, ids, dims, lists)[1]
+    expected = score.mean_average_precision(ids, quest.gallery.y, quest.y)
+    assert value(found, method="MRL, funnel", metric="map@10", dim=4) == pytest.approx(expected)
+
+
+WAYS = ("exact prefix + rerank", "int8 prefix + rerank", "IVF, prefix + rerank", "IVF, all dims")
+
+
+def test_every_way_that_is_timed_says_what_it_costs_and_finds(found, quest):
+    n, half = len(quest.gallery.y), len(quest.gallery.y) // 2
+    for way in WAYS:
+        rows = found[(found.method == f"MRL, {way}") & (found.n == n)]
+        assert set(rows.metric) >= {"speedup", "map@10", "planned gap", "MACs ratio"}
+        assert (rows[rows.metric == "speedup"].seconds > 0).all()
+    for way in ("HNSW32, prefix + rerank", "HNSW32, all dims"):
+        rows = found[(found.method == f"MRL, {way}") & (found.n == half)]
+        assert set(rows.metric) >= {"speedup", "map@10", "planned gap"}
+    assert (found[found.method == "MRL, IVF, all dims"].dim == D).all()
+
+
+def test_speedups_are_ratios_to_the_faster_exact_search(found, quest):
+    n = len(quest.gallery.y)
+    expected = {"exact, all dims": 1.0, "faiss Flat, all dims": 0.8} | dict.fromkeys(WAYS, 4.0)
+    for way, ratio in expected.items():
+        assert value(found, method=f"MRL, {way}", metric="speedup", n=n) == ratio
+    assert value(found, metric="speedup over HNSW32") == 3.0
+
+
+def test_ratios_of_multiply_adds_are_to_all_dims(found, quest):
+    n = len(quest.gallery.y)
+    for way in WAYS:
+        rows = found[(found.method == f"MRL, {way}") & (found.n == n)].set_index("metric")
+        assert rows.value["MACs ratio"] == pytest.approx(n * D / rows.flops["map@10"])
+
+
+def test_the_time_of_a_shortlist_is_split_into_its_parts(found):
+    parts = {"product": 1.0, "choosing": 2.0, "rerank": 0.5}
+    for part, seconds in parts.items():
+        assert value(found, method="MRL, exact prefix + rerank", metric=f"seconds in {part}") == seconds
+
+
+def test_the_gap_is_on_queries_that_chose_nothing(digits, quest):
+    """Labels of the queries that choose are made nonsense: the plan is free to be bad, the gap must show it."""
+    y = quest.y.clone()
+    y[::2] = 10  # a class that nothing has: every setting is as good as exact search, so the cheapest is chosen
+    asked = gallery.Quest("MRL", 0, quest.gallery, quest.z, y)
+    rows = score.table(speed.timed(asked, speed.Setup(2, 120, SIZES, (2,), (10,), repeats=1)))
+    exact = search.at_size(quest.z, quest.gallery.z, D, 10)[1][1::2]
+    short = search.nested(quest.gallery.z, 2).search(quest.z, 10, length=10)[1][1::2]
+    gap = [score.mean_average_precision(ids, quest.gallery.y, quest.y[1::2]) for ids in (short, exact)]
+    rows = rows[rows.method == "MRL, exact prefix + rerank"]
+    assert set(rows.dim) == {2}
+    assert value(rows, metric="planned gap") == pytest.approx(gap[0] - gap[1])
+    assert abs(gap[0] - gap[1]) > 1
+
+
+def test_faiss_flat_finds_what_exact_search_finds(quest):
+    scores, ids = speed.faiss_flat(quest.z, quest.gallery.z, 10)
+    ours = search.exact(quest.z, quest.gallery.z, 10)
+    assert (ids == ours[1]).double().mean() > 0.99
+    assert torch.allclose(scores, ours[0], atol=1e-5)
+
+
+def test_nothing_is_searched_twice(digits, found, monkeypatch):
+    monkeypatch.setattr(adaptive, "gallery", lambda *_: pytest.fail("embedded again"))
+    again = adaptive.searched("MRL", NESTED, digits, RECIPE, 0, SETUP)
+    pd.testing.assert_frame_equal(again, found)
+
+
+# ---------------------------------------------------------------------------------------------------- cascades
+
+
+@pytest.fixture(scope="module")
+def cascaded(digits):
+    recipes = {"MRL": RECIPE, "FF": RECIPE}
+    return cascades.cascades(NESTED, models.separate(NESTED, SIZES), digits, recipes, 0, splits=3)
+
+
+def test_cascades_are_those_of_the_heads_logits(digits, cascaded):
+    for method, specs in (("MRL", [NESTED]), ("FF", models.separate(NESTED, SIZES))):
+        logits = {}
+        for spec in specs:
+            model = trained(spec, digits, RECIPE, 0)
+            with torch.no_grad():
+                logits |= model.head(model.encoder(digits.test.images))
+        for name, calibrate in ((f"{method} cascade", True), (f"{method} cascade, plain confidence", False)):
+            how = {"method": name, "seed": 0, "splits": 3, "calibrate": calibrate}
+            for row in cascade.evaluate(logits, digits.test.labels, **how):
+                where = {name: row[name] for name in ("method", "metric", "dim")}
+                assert value(cascaded, **where) == pytest.approx(row["value"], abs=0.1)
+        top1 = score.accuracy(logits[8].argmax(1), digits.test.labels)
+        assert value(cascaded, method=method, metric="top1", dim=8) == pytest.approx(top1)
+
+
+def made_up(mrl_top1, ff_top1, reached, dims):
+    """A table with the given top-1 by size, and a cascade's accuracy and expected dims by cap."""
+    rows = []
+    for method, top1 in (("MRL", mrl_top1), ("FF", ff_top1)):
+        rows += score.tidy(top1, method=method, metric="top1", seed=0, n=9)
+        named = {"method": f"{method} cascade", "seed": 0, "n": 8}
+        rows += score.tidy(reached, metric="cascade_top1", **named)
+        rows += score.tidy(dims, metric="expected_dim", **named)
+        rows += score.tidy({m: 2 * v for m, v in dims.items()}, metric="cumulative_dim", **named)
+    return score.table(rows)
+
+
+def test_ratios_are_of_the_smallest_sizes_as_good_as_the_largest_ff():
+    mrl = {4: 60.0, 8: 69.9, 16: 71.0, 32: 71.0}  # 8 dims are within 0.2 of 70
+    ff = {4: 50.0, 8: 60.0, 16: 69.0, 32: 70.0}
+    found = cascades.ratios(
+        made_up(mrl, ff, {4: 60.0, 8: 69.0, 16: 69.8, 32: 71.0}, {4: 4.0, 8: 4.5, 16: 5.0, 32: 6.0}), 0
+    )
+    assert value(found, method="MRL cascade", metric="ratio to MRL") == pytest.approx(8 / 5)
+    assert value(found, method="MRL cascade", metric="ratio to FF") == pytest.approx(32 / 5)
+    assert value(found, method="MRL cascade", metric="cumulative ratio to FF") == pytest.approx(32 / 10)
+    assert value(found, method="FF cascade", metric="ratio to FF") == pytest.approx(32 / 5)
+
+
+def test_ratios_are_zero_where_the_accuracy_is_not_reached():
+    top1 = {4: 60.0, 8: 70.0}
+    found = cascades.ratios(made_up(top1, top1, {4: 50.0, 8: 60.0}, {4: 4.0, 8: 5.0}), 0)
+    assert (found.value == 0).all()
+    worse = {4: 40.0, 8: 50.0}
+    found = cascades.ratios(made_up(worse, top1, {4: 70.0, 8: 70.0}, {4: 4.0, 8: 5.0}), 0)
+    assert value(found, method="MRL cascade", metric="ratio to MRL") == 0
+    assert value(found, method="MRL cascade", metric="ratio to FF") == 2
+
+
+# ---------------------------------------------------------------------------------------------------- few-shot
+
+
+def test_an_episode_has_as_many_examples_of_each_class_and_asks_for_others():
+    y = torch.randint(4, (200,), generator=torch.Generator().manual_seed(0))
+    random = torch.Generator().manual_seed(1)
+    first, asked = fewshot._episode(y, 3, random)
+    assert y[first].bincount().tolist() == [3] * 4
+    assert y[asked].bincount().tolist() == [fewshot.ASKED] * 4
+    assert not set(first.tolist()) & set(asked.tolist())
+    assert not torch.equal(first, fewshot._episode(y, 3, random)[0])
+
+
+def test_accuracies_are_the_mean_over_episodes(digits, encoder):
+    z = embed(encoder, digits.test.images)
+    found = fewshot.accuracies(z, digits.test, SIZES, 5, 6, seed=3)
+    random, by_hand = torch.Generator().manual_seed(3), []
+    for _ in range(6):
+        examples, asked = fewshot._episode(digits.test.labels, 5, random)
+        predicted = score.nearest_class_mean(z[examples], digits.test.labels[examples], z[asked], SIZES)
+        by_hand.append({m: score.accuracy(p, digits.test.labels[asked]) for m, p in predicted.items()})
+    for m in SIZES:
+        assert found[m] == pytest.approx(sum(one[m] for one in by_hand) / 6)
+    assert found[16] > fewshot.accuracies(z, digits.test, SIZES, 1, 6, seed=3)[16]
+
+
+def test_the_dims_needed_are_the_smallest_within_a_point_of_the_best():
+    test = Split(torch.zeros(4, 1), torch.tensor([0, 1, 0, 1]))
+    assert len(test) == 4
+    rows = score.table(fewshot._rows({2: 80.0, 4: 89.1, 8: 90.0, 16: 89.5}, "MRL", "1-shot unseen", 0, 7))
+    assert value(rows, metric="1-shot unseen log2 dims") == math.log2(4)
+    assert value(rows, metric="1-shot unseen", dim=2) == 80
+
+
+def test_few_shot_trains_without_the_unseen_classes_and_scores_both_kinds(digits, monkeypatch):
+    asked = []
+    original = fewshot.trained
+    monkeypatch.setattr(fewshot, "trained", lambda s, d, *how: asked.append(d.classes) or original(s, d, *how))
+    found = fewshot.few_shot("MRL", NESTED, digits, [3, 7], SIZES, RECIPE, 0, shots=(1, 5), episodes=4)
+    assert asked == [tuple(c for i, c in enumerate(digits.classes) if i not in (3, 7))]
+    names = {f"{n}-shot {word}{what}" for n in (1, 5) for word in ("seen", "unseen") for what in ("", " log2 dims")}
+    assert set(found.metric) == names
+    assert value(found, metric="5-shot unseen", dim=16) > 60  # chance is 50
+
+
+def test_classes_are_drawn_in_order_and_the_same_at_one_seed():
+    chosen = fewshot.draw(range(100), 20, 0)
+    assert chosen == sorted(set(chosen)) == fewshot.draw(range(100), 20, 0)
+    assert len(chosen) == 20
+    assert chosen != fewshot.draw(range(100), 20, 1)
+
+
+# ------------------------------------------------------------------------------------------------------ claims
+
+
+def test_every_claim_finds_its_cells_in_the_tables(digits, found, cascaded):
+    """One seed judges nothing, but a cell that no study fills would say "no score"."""
+    control = adaptive.searched("FF", FULL, digits, RECIPE, 0, SETUP)
+    shots = [
+        fewshot.few_shot(method, spec, digits, [3, 7], SIZES, RECIPE, 0, episodes=2)
+        for method, spec in (("MRL", NESTED), ("FF", FULL))
+    ]
+    scores = pd.concat([found, control, cascaded, *shots], ignore_index=True)
+    n = 2 * len(digits.train)
+    judged = stats.judge(claims_adaptive.adaptive(SETUP.dims, SIZES, n, n // 2), scores, "minutes")
+    assert judged.id.tolist() == ["7", "7b", "7c", "8", "8b", "9", "9b", "9c", "10", "12", "12b"]
+    assert set(judged.verdict) <= {"inconclusive", "not shown"}  # a cost that no noise touches can fail with one seed
+    assert not judged.note.str.contains("no score").any(), judged.note.tolist()
+
+
+def seeds(rows: list[tuple], count: int = 4) -> pd.DataFrame:
+    """Cells (method, metric, dim, n, value) at several seeds, with a little noise."""
+    made = [
+        {"method": m, "metric": metric, "dim": dim, "n": n, "seed": seed, "value": v + 0.01 * seed}
+        for m, metric, dim, n, v in rows
+        for seed in range(count)
+    ]
+    return score.table(made)
+
+
+def test_claims_of_the_clock_need_speed_and_equal_quality():
+    way = "MRL, exact prefix + rerank"
+    claims = [c for c in claims_adaptive.adaptive((8,), (8, 16), 1000, 500) if c.id == "9"]
+
+    def verdict(speedup, gap):
+        rows = [(way, "speedup", 8, 1000, speedup), (way, "planned gap", 8, 1000, gap), (way, "speedup", 8, 500, 99.0)]
+        return stats.judge(claims, seeds(rows), "hour").verdict.item()
+
+    assert verdict(15, -0.1) == "shown"
+    assert verdict(13, -0.1) == "not shown"
+    assert verdict(15, -0.5) == "not shown"
