@@ -222,6 +222,8 @@ def test_ctrl_c_ends_everything_and_leaves_nothing(folder):
         env=environment(folder / "notebooks") | {"PID": str(folder / "pid")},
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background job ignores Ctrl-C, and so would all that it starts, these tests among them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_until((folder / "pid").is_file)
     process.send_signal(signal.SIGINT)
