@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from mrl_lab import cascade, claims_adaptive, data, score, search, stats
+from mrl_lab import cascade, data, score, search, stats
+from mrl_lab.claims.adaptive import claims
 from mrl_lab.data import Split
 from mrl_lab.search import cost, planning
 from mrl_lab.study import adaptive, cascades, fewshot, gallery, models, speed
@@ -367,7 +368,7 @@ def test_every_claim_finds_its_cells_in_the_tables(digits, found, cascaded):
     ]
     scores = pd.concat([found, control, cascaded, *shots], ignore_index=True)
     n = 2 * len(digits.train)
-    judged = stats.judge(claims_adaptive.adaptive(SETUP.dims, SIZES, n, n // 2), scores, "minutes")
+    judged = stats.judge(claims(SETUP.dims, SIZES, n, n // 2), scores, "minutes")
     assert judged.id.tolist() == ["7", "7b", "7c", "8", "8b", "9", "9b", "9c", "10", "12", "12b"]
     assert set(judged.verdict) <= {"inconclusive", "not shown"}  # a cost that no noise touches can fail with one seed
     assert not judged.note.str.contains("no score").any(), judged.note.tolist()
@@ -385,11 +386,11 @@ def seeds(rows: list[tuple], count: int = 4) -> pd.DataFrame:
 
 def test_claims_of_the_clock_need_speed_and_equal_quality():
     way = "MRL, exact prefix + rerank"
-    claims = [c for c in claims_adaptive.adaptive((8,), (8, 16), 1000, 500) if c.id == "9"]
+    found = [c for c in claims((8,), (8, 16), 1000, 500) if c.id == "9"]
 
     def verdict(speedup, gap):
         rows = [(way, "speedup", 8, 1000, speedup), (way, "planned gap", 8, 1000, gap), (way, "speedup", 8, 500, 99.0)]
-        return stats.judge(claims, seeds(rows), "hour").verdict.item()
+        return stats.judge(found, seeds(rows), "hour").verdict.item()
 
     assert verdict(15, -0.1) == "shown"
     assert verdict(13, -0.1) == "not shown"

@@ -5,7 +5,8 @@ from zlib import crc32
 import pandas as pd
 import pytest
 
-from mrl_lab import claims, stats
+from mrl_lab import stats
+from mrl_lab.claims import pictures
 from mrl_lab.errors import RequestError
 
 SIZES = [2, 4, 8, 16, 32, 64, 128]
@@ -63,7 +64,7 @@ def world(**broken: float) -> pd.DataFrame:
 
 
 def verdicts(scores: pd.DataFrame) -> dict[str, str]:
-    found = stats.judge(claims.mrl(SIZES, 100, SETS), scores, "hour")
+    found = stats.judge(pictures.claims(SIZES, 100, SETS), scores, "hour")
     return dict(zip(found.id, found.verdict, strict=True))
 
 
@@ -97,11 +98,11 @@ def test_a_claim_fails_where_its_rule_is_broken(broken, ids):
 
 
 def test_one_set_can_be_judged_alone():
-    ids = [claim.id for claim in claims.mrl(SIZES, sets=["pairs "])]
+    ids = [claim.id for claim in pictures.claims(SIZES, sets=["pairs "])]
     assert "1 pairs" in ids
     assert "1" not in ids
 
 
 def test_sizes_that_are_all_above_the_number_of_classes_are_refused():
     with pytest.raises(RequestError, match="at most 2"):
-        claims.mrl([16, 32, 64], classes_of_pairs=10)
+        pictures.claims([16, 32, 64], classes_of_pairs=10)

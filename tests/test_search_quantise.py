@@ -25,9 +25,12 @@ def by_definition(scores, k):
 
 
 def slow_int8(queries, rows):
-    """Round the rows in steps of their dim, take the steps into the queries, round those."""
-    steps = torch.tensor([max(abs(x) for x in column) / 127 for column in rows.T.tolist()])
+    """Divide each dim by its step, largest ** 0.75 in a unit that makes the largest code 127; queries the other way."""
+    largest = [max(abs(x) for x in column) for column in rows.T.tolist()]
+    unit = max(x**0.25 for x in largest) / 127
+    steps = torch.tensor([x**0.75 * unit for x in largest])
     codes, asked = (rows / steps).round(), queries * steps
+    assert codes.abs().max() == 127
     unit = torch.tensor([max(abs(x) for x in row) / 127 for row in asked.tolist()])[:, None]
     return (asked / unit).round() @ codes.T * unit
 

@@ -1,20 +1,17 @@
 """Which D_s, K, D_r (and effort of an index) are enough: tried on some queries, checked on others.
 
-Every setting of the grid is scored on every other query. Those on the frontier (nothing that costs as little is as
-good) are timed in turn, and the fastest that meets the target is the choice. Its quality on the other half of the
-queries, which chose nothing, is what to expect.
-
-One search a D_s and one gather a D_r serve all lengths K at once: a shortlist of K is the head of a longer one.
+Every setting of the grid is scored on every other query. Timed, in turn, are those on the frontier (nothing that costs
+as few multiply-adds is as good), and for each D_s, D_r and effort the shortest list that meets the target: a longer
+list costs few multiply-adds and much time. The fastest of them that meets the target is the choice. Its quality on the
+other half of the queries, which chose nothing, is what to expect.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from itertools import product
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -23,11 +20,9 @@ from torch import Tensor
 
 from mrl_lab.cuts import check_sizes
 from mrl_lab.errors import RequestError
-from mrl_lab.search import cost
-from mrl_lab.search.ann import Hnsw, Ivf
+from mrl_lab.search import settings
 from mrl_lab.search.flat import Found, exact
-from mrl_lab.search.nested import Nested, nested, unit_rows
-from mrl_lab.search.shortlist import rerank
+from mrl_lab.search.nested import nested, unit_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +37,7 @@ class Planned:
 
     Attributes:
         table: one row a setting: shortlist_dim, length (K), rerank_dim, effort, flops, chosen_on and held_out (quality
-            on either half of the queries, per cent), frontier, seconds (for all queries; of the frontier alone).
+            on either half of the queries, per cent), frontier, seconds (for all queries; of those that were timed).
             The last row is the exact search at all dims.
         choice: the row to use, as plain values. target: the quality asked for.
         search: queries (Q, d) -> what the choice finds, k neighbours each; the indexes are built already.
@@ -52,16 +47,6 @@ class Planned:
     choice: dict
     target: float
     search: Callable[[Tensor], Found]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One point of the grid; an effort of 0 is that of an exact shortlist."""
-
-    shortlist_dim: int
-    length: int
-    rerank_dim: int
-    effort: int = 0
 
 
 def recall(truth: Tensor) -> Quality:
@@ -101,67 +86,23 @@ def plan(
     rerank_dims = rerank_dims or [database.shape[1]]
     for dims in (shortlist_dims, rerank_dims):
         check_sizes(dims, database.shape[1])
-    grid = _grid(shortlist_dims, lengths, rerank_dims, efforts or [0], k)
+    grid = settings.grid(shortlist_dims, lengths, rerank_dims, efforts or [0], k)
     indexes = {m: nested(database, m, engine=engine, **build) for m in shortlist_dims}
-    found = dict(_try(indexes, queries, grid, EFFORT[engine], k))
+    found = dict(settings.tried(indexes, queries, grid, EFFORT[engine], k))
     full = unit_rows(database, database.shape[1])
     found[None] = exact(queries, full, k)[1]
-    rows = [_row(s, ids, quality, _flops(s, indexes, database.shape)) for s, ids in found.items()]
-    timed = [*_frontier(rows[:-1]), len(rows) - 1]
-    ways = {i: _way(list(found)[i], indexes, full, EFFORT[engine], k) for i in timed}
-    for i, seconds in _in_turn(ways, queries, repeats).items():
-        rows[i] |= {"seconds": seconds, "frontier": i < len(rows) - 1}
+    rows = [_row(s, ids, quality, settings.flops(s, indexes, database.shape)) for s, ids in found.items()]
     target = rows[-1]["chosen_on"] - drop if target is None else target
+    frontier = _frontier(rows[:-1])
+    timed = sorted({*frontier, *_shortest(rows[:-1], target), len(rows) - 1})
+    ways = {i: settings.way(list(found)[i], indexes, full, EFFORT[engine], k) for i in timed}
+    for i, seconds in _in_turn(ways, queries, repeats).items():
+        rows[i] |= {"seconds": seconds, "frontier": i in frontier}
     table, best = _choose(rows, target)
     return Planned(table, rows[best], target, ways[best])
 
 
-def _grid(
-    dims: Sequence[int], lengths: Sequence[int], rerank_dims: Sequence[int], efforts: Sequence[int], k: int
-) -> list[Setting]:
-    """All settings whose rerank knows more than the shortlist, or as much."""
-    settings = [Setting(*s) for s in product(dims, lengths, rerank_dims, efforts) if s[1] >= k and s[2] >= s[0]]
-    if not settings:
-        raise RequestError(f"no setting to try: lengths {list(lengths)} must reach k = {k}, and D_r must reach D_s.")
-    return settings
-
-
-def _try(
-    indexes: dict[int, Nested], queries: Tensor, grid: Sequence[Setting], effort: str, k: int
-) -> Iterable[tuple[Setting, Tensor]]:
-    """Yield the ids (Q, k) that each setting finds: one search and one rerank for all lengths of a list."""
-    groups: dict[tuple[int, int, int], list[Setting]] = {}
-    for s in grid:
-        groups.setdefault((s.shortlist_dim, s.effort, s.rerank_dim), []).append(s)
-    for (m, amount, rerank_dim), settings in groups.items():
-        longest = max(s.length for s in settings)
-        ids = indexes[m].shortlist(queries, longest, **({effort: amount} if effort else {}))
-        _, ordered = rerank(queries, indexes[m].full, ids, rerank_dim)
-        for s in settings:
-            yield s, _head(ordered, ids[:, : s.length], k)
-
-
-def _head(ordered: Tensor, among: Tensor, k: int) -> Tensor:
-    """The first k (Q, k) of each line of ordered (Q, K) that are also in ``among`` (Q, K')."""
-    place = ordered.argsort(dim=1)  # where each candidate stands, once both are sorted by id
-    rank = place.gather(1, torch.searchsorted(ordered.gather(1, place), among.contiguous()))  # (Q, K')
-    return ordered.gather(1, rank.sort(dim=1).values[:, :k])
-
-
-def _flops(s: Setting | None, indexes: dict[int, Nested], shape: tuple[int, int]) -> int | None:
-    """Multiply-adds a query; None for a graph, which does not say how many vertices it will visit."""
-    n, d = shape
-    if s is None:
-        return cost.exact(n, d)
-    first = indexes[s.shortlist_dim].first
-    if isinstance(first, Hnsw):
-        return None
-    listed = isinstance(first, Ivf)
-    found = cost.probed(n, s.shortlist_dim, first.lists, s.effort) if listed else cost.exact(n, s.shortlist_dim)
-    return found + cost.exact(s.length, s.rerank_dim)
-
-
-def _row(s: Setting | None, ids: Tensor, quality: Quality, flops: int | None) -> dict:
+def _row(s: settings.Setting | None, ids: Tensor, quality: Quality, flops: int | None) -> dict:
     """One setting's line of the table, not yet timed."""
     which = torch.arange(len(ids))
     halves = {name: which[start::2] for start, name in enumerate(("chosen_on", "held_out"))}
@@ -171,22 +112,22 @@ def _row(s: Setting | None, ids: Tensor, quality: Quality, flops: int | None) ->
 
 
 def _frontier(rows: Sequence[dict]) -> list[int]:
-    """Places of the rows that nothing as cheap equals; all of them where costs are not known."""
-    if any(row["flops"] is None for row in rows):
-        return list(range(len(rows)))
+    """Places of the rows that nothing as cheap equals; none where costs are not known."""
     best, places = -1.0, []
-    for i in sorted(range(len(rows)), key=lambda i: (rows[i]["flops"], -rows[i]["chosen_on"])):
+    known = [i for i, row in enumerate(rows) if row["flops"] is not None]
+    for i in sorted(known, key=lambda i: (rows[i]["flops"], -rows[i]["chosen_on"])):
         if rows[i]["chosen_on"] > best:
             best, places = rows[i]["chosen_on"], [*places, i]
     return places
 
 
-def _way(s: Setting | None, indexes: dict[int, Nested], full: Tensor, effort: str, k: int) -> Callable[[Tensor], Found]:
-    """Return the search of one setting."""
-    if s is None:
-        return lambda queries: exact(queries, full, k)
-    index = replace(indexes[s.shortlist_dim], rerank_dim=s.rerank_dim)
-    return partial(index.search, k=k, length=s.length, **({effort: s.effort} if effort else {}))
+def _shortest(rows: Sequence[dict], target: float) -> list[int]:
+    """Places of the shortest lists that meet the target, one for each D_s, D_r and effort."""
+    found: dict[tuple, int] = {}
+    for i in sorted(range(len(rows)), key=lambda i: rows[i]["length"]):
+        if rows[i]["chosen_on"] >= target:
+            found.setdefault(tuple(rows[i][name] for name in ("shortlist_dim", "rerank_dim", "effort")), i)
+    return list(found.values())
 
 
 def _in_turn(ways: dict[int, Callable[[Tensor], Found]], queries: Tensor, repeats: int) -> dict[int, float]:
@@ -205,7 +146,7 @@ def _choose(rows: list[dict], target: float) -> tuple[pd.DataFrame, int]:
     """Return the table, and which row is the fastest of those that meet the target."""
     import pandas as pd
 
-    columns = [*asdict(Setting(0, 0, 0)), "flops", "chosen_on", "held_out", "frontier", "seconds"]
+    columns = [*asdict(settings.Setting(0, 0, 0)), "flops", "chosen_on", "held_out", "frontier", "seconds"]
     integers = dict.fromkeys(columns[:5], "Int64")
     table = pd.DataFrame(rows, columns=columns).astype(integers)
     enough = table[table["seconds"].notna() & (table["chosen_on"] >= target)]

@@ -3,8 +3,10 @@
 A stored table gives its own inner products, block by block; :func:`mrl_lab.search.exact` does not know which it is.
 
 * float32, float16: as they are; half the bytes, the same time (a block is widened as it is read).
-* int8: x_j is rounded to a whole number of steps, s_j = max |x_j| / 127 for each dim j. Queries take the steps in,
-  q_j s_j, and are rounded too, so that a score is one product of whole numbers, exact in int32.
+* int8: dim j is divided by a step s_j and rounded to -127 ... 127. Queries take the steps in, q_j s_j, and are rounded
+  too, so that a score is one product of whole numbers, exact in int32. s_j is proportional to (max |x_j|)^(3/4): with
+  the power 1 all dims of the rows use all steps, but queries q_j s_j fall off so fast that late dims round to nothing
+  (recall@10 of float32's neighbours, 1024 trained dims: 0.855; with 3/4: 0.889; with 0, one step for all: 0.860).
 * binary: the sign of x_j above its mean over the database, one bit; a score is the number of agreeing less that of
   disagreeing bits, m - 2 * Hamming distance, scaled to a cosine.
 
@@ -81,13 +83,17 @@ class Plain(_Table):
         return scores
 
 
+POWER = 0.75  # of the largest value of a dim, in its step
+
+
 class Int8(_Table):
     """One byte a value, in steps of its dim."""
 
     dtype = torch.int32
 
     def __init__(self, rows: Tensor) -> None:
-        self.steps = (torch.maximum(rows.amax(0), -rows.amin(0)) / 127).clamp(min=1e-12)  # (m,)
+        largest = torch.maximum(rows.amax(0), -rows.amin(0)).clamp(min=1e-12)  # (m,)
+        self.steps = largest**POWER * (largest ** (1 - POWER)).max() / 127
         codes = _by_blocks(rows, lambda block: (block / self.steps).round().to(torch.int8))
         super().__init__(codes, rows.shape[1], rows.shape[1])
 

@@ -1,7 +1,6 @@
-"""The claims of the papers as data: what is said, the paper's own figure, and the conditions that decide.
+"""Claims 1 to 6, 11, 13 to 17 and 19 of the MRL paper, on what nested embeddings of pictures are worth, as data.
 
-Conditions name cells of the tidy table; ``stats.judge`` does the rest. "pairs " marks the scores of the set with
-many classes, where width matters. Numbers are points of per cent.
+"pairs " marks the scores of the set with many classes, where width matters. Numbers are points of per cent.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from mrl_lab.stats import Claim, Condition, average, cell, difference, off_the_l
 SETS = {"": "single pictures", "pairs ": "pairs", "omniglot ": "characters"}  # prefix of the metrics -> in words
 
 
-def mrl(sizes: Sequence[int], classes_of_pairs: int = 100, sets: Sequence[str] = ("", "pairs ")) -> list[Claim]:
+def claims(sizes: Sequence[int], classes_of_pairs: int = 100, sets: Sequence[str] = ("", "pairs ")) -> list[Claim]:
     """Claims 1 to 6, 11, 13 to 17 and 19 of the MRL study for sizes M, rising, the last one d.
 
     ``classes_of_pairs`` sets which sizes count as small: m <= (C - 1) / 4. Claims 1, 3, 4, 5 and 6 are judged on each

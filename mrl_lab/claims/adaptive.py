@@ -1,7 +1,6 @@
 """Claims 7 to 10 and 12 of the MRL paper, on what nested embeddings cost where they are used, as data.
 
-Conditions name cells of the tidy table that :mod:`mrl_lab.study.cascades`, :mod:`mrl_lab.study.adaptive` and
-:mod:`mrl_lab.study.fewshot` fill; ``stats.judge`` does the rest. (Claim 11, robustness, is judged with claims 1 to 6.)
+Claim 11, robustness, is judged with claims 1 to 6.
 Points are per cent. "At equal quality" is mAP@10 within 0.2 points of exact search at all dims.
 """
 
@@ -14,7 +13,7 @@ from mrl_lab.stats import Claim, Condition, Contrast, cell, difference
 PREFIX = "exact prefix + rerank"
 
 
-def adaptive(dims: Sequence[int], sizes: Sequence[int], n: int, graph_n: int) -> list[Claim]:
+def claims(dims: Sequence[int], sizes: Sequence[int], n: int, graph_n: int) -> list[Claim]:
     """Claims 7 to 10 and 12.
 
     Args:
