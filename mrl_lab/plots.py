@@ -20,7 +20,7 @@ import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
 
 from mrl_lab import stats
 from mrl_lab.errors import RequestError, unknown
@@ -430,6 +430,39 @@ def frontier(
     return ax.figure
 
 
+def against(
+    scores: pd.DataFrame,
+    x: str,
+    y: str,
+    methods: Sequence[str],
+    *,
+    names: tuple[str, str] = ("", ""),
+    log: bool = True,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw one metric against another: a point for each size of each method, crosses of 95 % t-intervals over seeds.
+
+    ``names`` are the axes' labels, by default the metrics' own.
+
+    Raises:
+        RequestError: an unknown metric or method.
+    """
+    ax = ax if ax is not None else _axes()
+    both = [_pick(scores, metric, methods) for metric in (x, y)]
+    title = _seeds(both[1]).replace("band", "crosses")
+    for method, look in looks(methods).items():
+        sides = [stats.intervals(rows[rows["method"] == method], ["dim"]).set_index("dim") for rows in both]
+        at = sides[0].merge(sides[1], on="dim").sort_index()
+        errors = {f"{side}err": (at[f"high_{side}"] - at[f"low_{side}"]).fillna(0) / 2 for side in "xy"}
+        ax.errorbar(at["mean_x"], at["mean_y"], **errors, color=look.colour, marker=look.marker, label=method)
+    if log:
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.set(xlabel=names[0] or metric_name(x), ylabel=names[1] or metric_name(y))
+    _legend(ax, title)
+    return ax.figure
+
+
 def learning_curve(history: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     """Draw the loss of each size (each part of ``train.fit``'s history) by step, smoothed over 2 % of the steps."""
     ax = ax if ax is not None else _axes()
@@ -501,6 +534,49 @@ def neighbours(
         is_right = labels[i] == label
         _picture(ax, pictures[i], f"{'✓' if is_right else '✗'} {classes[labels[i]]}")
         _frame(ax, GREEN if is_right else RED, "-" if is_right else (0, (2.5, 1.5)))
+    return fig
+
+
+def reranked(
+    query: np.ndarray,
+    label: int,
+    before: tuple[Sequence, Sequence[int]],
+    after: tuple[Sequence, Sequence[int]],
+    places: Sequence[int],
+    classes: Sequence[str],
+    costs: pd.DataFrame,
+    here: int,
+    caption: str = "",
+) -> Figure:
+    """Draw a query, the head of its shortlist, under it the same after reranking, and the place among all settings.
+
+    Frames as in :func:`neighbours`. A picture that reranking moved says from which place.
+
+    Args:
+        before, after: k pictures, and the class numbers of each.
+        places: where in the shortlist each of ``after`` stood, from 1.
+        costs: one row a setting: flops and value (mAP@10, per cent). here: the row of this one.
+    """
+    columns = len(places)
+    fig = Figure(figsize=(1.3 + 1.12 * columns, 5.6), layout="constrained")
+    fig.suptitle(caption, fontsize="medium")
+    upper, lower = fig.subfigures(2, 1, height_ratios=(3.2, 2.2))
+    axes = upper.subplots(2, columns + 1, squeeze=False)
+    _picture(axes[0, 0], query, f"query:\n{classes[label]}")
+    _frame(axes[0, 0], INK, "-")
+    axes[1, 0].set_axis_off()
+    for row, (pictures, labels), name in zip(axes, (before, after), ("shortlist", "reranked"), strict=True):
+        for i, ax in enumerate(row[1:]):
+            right = int(labels[i]) == label
+            moved = name == "reranked" and places[i] != i + 1
+            _picture(ax, pictures[i], f"{'✓' if right else '✗'} {classes[int(labels[i])]}")
+            _frame(ax, GREEN if right else RED, "-" if right else (0, (2.5, 1.5)))
+            ax.set_xlabel(f"was no. {places[i]}" if moved else "", fontsize="x-small")
+        row[1].set_ylabel(name)
+    ax = lower.subplots()
+    ax.plot(costs["flops"], costs["value"], "o", color=GREY, markerfacecolor="none")
+    ax.plot(costs["flops"].iloc[here], costs["value"].iloc[here], "D", color=BLUE, markersize=9)
+    ax.set(xscale="log", xlabel=f"{AXES['flops']} a query", ylabel=metric_name("map@10"))
     return fig
 
 

@@ -94,6 +94,15 @@ def mean_average_precision(ids: Tensor, database_y: Tensor, y: Tensor, k: int = 
     return average_precision(database_y[ids[:, :k]] == y[:, None]).mean().item() * 100
 
 
+def ndcg(gains: Tensor, ideal: Tensor) -> Tensor:
+    """nDCG@k of each query (Q,) from the gains (Q, k) of what was found, best first, and the ideal gains (Q, k).
+
+    A gain counts 1 / log2(1 + place) of itself (Järvelin and Kekäläinen, 2002); a query without relevant rows has 0.
+    """
+    discount = 1 / torch.arange(2, gains.shape[1] + 2, dtype=torch.float64).log2()
+    return (gains.double() @ discount) / (ideal.double() @ discount).clamp(min=1e-12)
+
+
 def tidy(
     values: Mapping[int, float],
     *,

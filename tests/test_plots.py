@@ -1,6 +1,7 @@
 """Figures: the same method looks the same everywhere, colours can be told apart, and what is drawn is the table."""
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
@@ -112,3 +113,29 @@ def test_the_style_leaves_text_as_text_and_figures_the_same_each_time(tmp_path):
             plots.curve(table(), "top1").savefig(file, metadata={"Date": None})
     assert first.read_bytes() == second.read_bytes()
     assert "top-1 accuracy" in first.read_text()
+
+
+def test_one_metric_against_another_has_a_point_a_size_and_a_cross():
+    rows = pd.concat([table(), table().assign(metric="expected_dim", value=lambda t: t.dim / 2)])
+    ax = plots.against(rows, "expected_dim", "top1", ["MRL", "FF"]).axes[0]
+    (line,) = (c.lines[0] for c in ax.containers if c.get_label() == "MRL")
+    mine = table().query("method == 'MRL'").groupby("dim").value.mean()
+    assert line.get_xdata().tolist() == [m / 2 for m in mine.index]
+    assert line.get_ydata().tolist() == pytest.approx(mine.tolist())
+    with pytest.raises(RequestError, match="metric"):
+        plots.against(rows, "expected_dims", "top1", ["MRL"])
+
+
+def test_reranking_is_drawn_with_the_place_that_each_picture_had():
+    pictures = np.zeros((3, 4, 4), np.uint8)
+    costs = pd.DataFrame({"flops": [10.0, 100.0], "value": [50.0, 60.0]})
+    fig = plots.reranked(
+        pictures[0], 1, (pictures, [1, 0, 1]), (pictures, [1, 1, 0]), [1, 7, 2], ["cat", "dog"], costs, 1
+    )
+    told = [ax.get_xlabel() for ax in fig.axes[:-1]]
+    assert [t for t in told if t] == ["was no. 7", "was no. 2"]
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles.count("✓ dog") == 4
+    assert titles.count("✗ cat") == 2
+    (here,) = (line for line in fig.axes[-1].lines if line.get_marker() == "D")
+    assert (here.get_xdata().item(), here.get_ydata().item()) == (100, 60)

@@ -37,7 +37,7 @@ class Planned:
 
     Attributes:
         table: one row a setting: shortlist_dim, length (K), rerank_dim, effort, flops, chosen_on and held_out (quality
-            on either half of the queries, per cent), frontier, seconds (for all queries; of those that were timed).
+            on either half of the queries, per cent), frontier, seconds (for one batch; where timed).
             The last row is the exact search at all dims.
         choice: the row to use, as plain values. target: the quality asked for.
         search: queries (Q, d) -> what the choice finds, k neighbours each; the indexes are built already.
@@ -68,6 +68,7 @@ def plan(
     target: float | None = None,
     drop: float = 0.2,
     repeats: int = 5,
+    batch: int | None = None,
     **build: int | str,
 ) -> Planned:
     """Choose the sizes and the list for these vectors; see the module.
@@ -78,6 +79,7 @@ def plan(
         rerank_dims: all d by default.
         efforts: ``ef`` or ``probes`` to try, for an ``engine`` that has them.
         target: per cent; by default the exact search at all dims less ``drop`` points.
+        batch: so many of the queries are timed, in one call; by default all.
         build: for :func:`mrl_lab.search.nested`.
 
     Raises:
@@ -96,7 +98,7 @@ def plan(
     frontier = _frontier(rows[:-1])
     timed = sorted({*frontier, *_shortest(rows[:-1], target), len(rows) - 1})
     ways = {i: settings.way(list(found)[i], indexes, full, EFFORT[engine], k) for i in timed}
-    for i, seconds in _in_turn(ways, queries, repeats).items():
+    for i, seconds in _in_turn(ways, queries[:batch], repeats).items():
         rows[i] |= {"seconds": seconds, "frontier": i in frontier}
     table, best = _choose(rows, target)
     return Planned(table, rows[best], target, ways[best])

@@ -7,9 +7,11 @@ or a shortlist gains by itself it gains there too.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 
 import pandas as pd
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from mrl_lab import cuts, runs, score, search
@@ -70,6 +72,24 @@ def funnels(quest: Quest, setup: Setup, length: int = 200) -> list[dict]:
         rows.append(quest.row("funnel", m, f"map@{K}", quest.mean_quality(found), flops=flops))
         rows.append(quest.row("funnel", m, "MACs saved", cost.reranked(n, m, length, d) - flops))
     return rows
+
+
+def moved(quest: Quest, query: int, m: int, length: int, k: int) -> tuple[Tensor, Tensor, list[int]]:
+    """What reranking does to one query: the first k ids by D_s = m dims, then by all, and the places these had."""
+    z = quest.z[query : query + 1]
+    ids = search.nested(quest.gallery.z, m).shortlist(z, length)
+    after = search.rerank(z, quest.gallery.z, ids, quest.z.shape[1], k)[1][0]
+    place = {row: i for i, row in enumerate(ids[0].tolist(), 1)}
+    return ids[0, :k], after, [place[row] for row in after.tolist()]
+
+
+def settings_of(scores: pd.DataFrame, method: str, rerank_dim: int, n: int) -> pd.DataFrame:
+    """One row a setting of the exact shortlist over ``n`` rows: dim (D_s), length (K), flops, value (mAP@10)."""
+    pattern = rf"{re.escape(method)}, K = (\d+), D_r = {rerank_dim}$"
+    length = scores["method"].str.extract(pattern)[0]
+    rows = scores[length.notna() & (scores["n"] == n)].assign(length=length.dropna().astype(int))
+    means = rows.astype({"dim": int, "flops": float}).groupby(["dim", "length"])[["flops", "value"]].mean()
+    return means.reset_index()
 
 
 def forms(quest: Quest, setup: Setup) -> list[dict]:

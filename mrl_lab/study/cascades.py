@@ -82,6 +82,13 @@ def ratios(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return score.table(rows)
 
 
+def with_plain_sizes(table: pd.DataFrame) -> pd.DataFrame:
+    """Return ``table`` with each plain size as a cascade that stops at once, so that one figure can show both."""
+    plain = table[table["metric"] == "top1"]
+    stops = [plain.assign(metric="cascade_top1"), plain.assign(metric="expected_dim", value=plain["dim"].astype(float))]
+    return pd.concat([table, *stops], ignore_index=True)
+
+
 def _by_dim(table: pd.DataFrame, method: str, metric: str) -> pd.Series:
     rows = table[(table["method"] == method) & (table["metric"] == metric)]
     return rows.astype({"dim": int}).set_index("dim")["value"].sort_index()

@@ -11,19 +11,22 @@ itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
+import pandas as pd
 import torch
 from torch import Tensor
 
-from mrl_lab import search
+from mrl_lab import search, stats
 from mrl_lab.bench import measure
 from mrl_lab.cuts import unit_prefix
 from mrl_lab.search import Planned, cost
 from mrl_lab.study.gallery import Quest
 
 K = 10  # neighbours that are returned and scored
+EXACT, GRAPH = "exact prefix + rerank", "HNSW32"
 DROP = 0.1  # points of mAP@10 that a setting may lose on the queries that choose it
 
 
@@ -33,16 +36,18 @@ class Setup:
 
     Attributes:
         views: of each training picture in the gallery; the database has views x training pictures rows.
-        queries: test pictures that ask, all in one call; every other one chooses settings, the others score them.
+        queries: test pictures that ask; every other one chooses settings, the others score them.
+        batch: so many of the queries are timed, in one call.
         sizes: of single-shot search, rising to d.
         dims, lengths, rerank_dims: D_s, K and D_r to try.
         repeats: of every timing, after a warm-up.
-        lists, probes: of inverted lists; no lists, no index.
-        graph_views, efs: the graph is built over the first views of the gallery alone; 0 builds none.
+        lists, probes: of inverted lists; no lists, no index. whole: build them at all dims too.
+        graph, efs: build HNSW32, on prefixes and at all dims.
     """
 
     views: int
     queries: int
+    batch: int
     sizes: tuple[int, ...]
     dims: tuple[int, ...]
     lengths: tuple[int, ...] = (20, 50, 100, 200)
@@ -50,7 +55,8 @@ class Setup:
     repeats: int = 5
     lists: int = 0
     probes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    graph_views: int = 0
+    whole: bool = True
+    graph: bool = False
     efs: tuple[int, ...] = (10, 20, 50, 100, 200)
 
 
@@ -64,25 +70,37 @@ def timed(quest: Quest, setup: Setup) -> list[dict]:
     * "M, W": "speedup" over the faster of our exact search and faiss Flat at all dims; "MACs ratio"
     * "M, HNSW32, prefix + rerank": "speedup over HNSW32", over the same graph at all dims
     """
-    flat = _plan(quest, setup, setup.dims, setup.lengths)
-    plans = {"exact prefix + rerank": flat}
+    plans = {EXACT: _plan(quest, setup, setup.dims, setup.lengths)}
     plans["int8 prefix + rerank"] = _plan(quest, setup, setup.dims, setup.lengths, form="int8")
     if setup.lists:
-        index = {"engine": "ivf", "efforts": setup.probes, "lists": setup.lists, "threads": torch.get_num_threads()}
-        plans["IVF, prefix + rerank"] = _plan(quest, setup, setup.dims, setup.lengths, **index)
-        plans["IVF, all dims"] = _plan(quest, setup, setup.sizes[-1:], [K], **index)
-    rows = _grid(quest, flat) + _compared(quest, setup, plans) + _stages(quest, setup, flat)
-    if setup.graph_views:
-        rows += _graphs(quest, setup)
-    return rows
+        plans |= _index(quest, setup, "IVF", setup.whole, engine="ivf", efforts=setup.probes, lists=setup.lists)
+    if setup.graph:
+        plans |= _index(quest, setup, GRAPH, True, engine="hnsw", efforts=setup.efs)
+    rows = _grid(quest, plans[EXACT]) + _compared(quest, setup, plans) + _stages(quest, setup, plans[EXACT])
+    return rows + (_over_the_graph(quest, rows) if setup.graph else [])
 
 
-def _plan(quest: Quest, setup: Setup, dims: tuple[int, ...], lengths: tuple[int, ...], **how) -> Planned:
+def _index(quest: Quest, setup: Setup, name: str, whole: bool, **how) -> dict[str, Planned]:
+    """Plans of an index on prefixes, with a rerank, and of the same at all dims if ``whole``."""
+    how |= {"threads": torch.get_num_threads()}
+    plans = {f"{name}, prefix + rerank": _plan(quest, setup, setup.dims, setup.lengths, **how)}
+    return plans | ({f"{name}, all dims": _plan(quest, setup, setup.sizes[-1:], [K], **how)} if whole else {})
+
+
+def _plan(quest: Quest, setup: Setup, dims: tuple[int, ...], lengths: Sequence[int], **how) -> Planned:
     rerank_dims = setup.rerank_dims if dims == setup.dims else ()
-    how |= {"k": K, "drop": DROP, "repeats": 2}  # timed properly later, all together
+    how |= {"k": K, "drop": DROP, "batch": setup.batch, "repeats": 2}  # timed properly later, all together
     return search.plan(
         quest.gallery.z, quest.z, quest.quality, shortlist_dims=dims, lengths=lengths, rerank_dims=rerank_dims, **how
     )
+
+
+def _over_the_graph(quest: Quest, rows: list[dict]) -> list[dict]:
+    """How many times as fast the graph on the prefix is as the same graph at all dims."""
+    taken = {row["method"].split(", ", 1)[1]: row for row in rows if row["metric"] == "speedup"}
+    first, whole = taken[f"{GRAPH}, prefix + rerank"], taken[f"{GRAPH}, all dims"]
+    ratio = whole["seconds"] / first["seconds"]
+    return [quest.row(f"{GRAPH}, prefix + rerank", first["dim"], f"speedup over {GRAPH}", ratio)]
 
 
 def _grid(quest: Quest, planned: Planned) -> list[dict]:
@@ -96,12 +114,12 @@ def _grid(quest: Quest, planned: Planned) -> list[dict]:
 
 def _compared(quest: Quest, setup: Setup, plans: dict[str, Planned]) -> list[dict]:
     """Rows of every plan, and of exact search at all dims by us and by faiss, timed in one run."""
-    z, d, n = quest.gallery.z, setup.sizes[-1], len(quest.gallery.y)
+    z, d, n, asked = quest.gallery.z, setup.sizes[-1], len(quest.gallery.y), quest.z[: setup.batch]
     ways = {
-        "exact, all dims": lambda: search.exact(quest.z, z, K),
-        "faiss Flat, all dims": lambda: faiss_flat(quest.z, z, K),
+        "exact, all dims": lambda: search.exact(asked, z, K),
+        "faiss Flat, all dims": lambda: faiss_flat(asked, z, K),
     }
-    ways |= {name: lambda p=plan: p.search(quest.z) for name, plan in plans.items()}
+    ways |= {name: lambda p=plan: p.search(asked) for name, plan in plans.items()}
     seconds = {name: median(times) for name, times in measure(ways, setup.repeats, 0).items()}
     best = min(seconds["exact, all dims"], seconds["faiss Flat, all dims"])
     rows = []
@@ -128,30 +146,33 @@ def _stages(quest: Quest, setup: Setup, planned: Planned) -> list[dict]:
     if choice["length"] is None:
         return []
     m, length, rerank_dim = (choice[name] for name in ("shortlist_dim", "length", "rerank_dim"))
-    g, short = quest.gallery, unit_prefix(quest.z, choice["shortlist_dim"])
+    g, asked = quest.gallery, quest.z[: setup.batch]
+    short = unit_prefix(asked, m)
     stored = search.store(search.unit_rows(g.z, m))
     ids = search.exact(short, stored, length)[1]
     ways = {
         "product": lambda: product_alone(short, stored),
         "shortlist": lambda: search.exact(short, stored, length),
-        "rerank": lambda: search.rerank(quest.z, g.z, ids, rerank_dim, K),
+        "rerank": lambda: search.rerank(asked, g.z, ids, rerank_dim, K),
     }
     taken = {name: median(times) for name, times in measure(ways, setup.repeats, 0).items()}
     parts = {"product": taken["product"], "choosing": taken["shortlist"] - taken["product"], "rerank": taken["rerank"]}
-    return [quest.row("exact prefix + rerank", m, f"seconds in {part}", value) for part, value in parts.items()]
+    return [quest.row(EXACT, m, f"seconds in {part}", value) for part, value in parts.items()]
 
 
-def _graphs(quest: Quest, setup: Setup) -> list[dict]:
-    """Rows of HNSW32 on the prefix with a rerank and at all dims, over the first views of the gallery."""
-    some = replace(quest, gallery=quest.gallery.first(setup.graph_views))
-    how = {"engine": "hnsw", "efforts": setup.efs, "threads": torch.get_num_threads()}
-    plans = {"HNSW32, prefix + rerank": _plan(some, setup, setup.dims, setup.lengths, **how)}
-    plans["HNSW32, all dims"] = _plan(some, setup, setup.sizes[-1:], [K], **how)
-    rows = _compared(some, setup, plans)
-    taken = {row["method"].split(", ", 1)[1]: row for row in rows if row["metric"] == "speedup"}
-    first, whole = taken["HNSW32, prefix + rerank"], taken["HNSW32, all dims"]
-    ratio = whole["seconds"] / first["seconds"]
-    return [*rows, some.row("HNSW32, prefix + rerank", first["dim"], "speedup over HNSW32", ratio)]
+def summary(scores: pd.DataFrame, method: str, n: int) -> pd.DataFrame:
+    """One row a way over ``n`` rows: speedup with its interval, mAP@10 and its gap, multiply-adds saved, seconds."""
+    rows = scores[(scores["n"] == n) & scores["method"].str.startswith(f"{method}, ")]
+    ways = rows["method"][rows["metric"] == "speedup"].unique()
+    rows = rows[rows["method"].isin(ways)].assign(way=rows["method"].str.removeprefix(f"{method}, "))
+    clocked = rows[rows["metric"] == "speedup"]
+    table = stats.intervals(clocked, ["way"]).set_index("way")[["mean", "low", "high"]]
+    dims = clocked.groupby("way")["dim"].unique().map(lambda found: ", ".join(map(str, sorted(found))))
+    others = rows[rows["metric"].isin(["planned gap", "MACs ratio"])].pivot_table(
+        index="way", columns="metric", values="value"
+    )
+    table = table.join(others).assign(dims=dims, seconds=clocked.groupby("way")["seconds"].mean())
+    return table.rename(columns={"mean": "times as fast"}).sort_values("times as fast")
 
 
 def product_alone(queries: Tensor, stored: search.Stored, rows: int = 2**13) -> None:

@@ -1,0 +1,94 @@
+"""Texts that people have judged: a retrieval collection searched with prefixes of a sentence encoder's vectors.
+
+Here nobody knows a class; which documents answer a query is written down in the collection. The encoder's states are
+computed once and kept, and every size and form of storage is a cut of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mrl_lab import cuts, runs, score, search, stats
+from mrl_lab.data import texts
+from mrl_lab.data.places import Found
+from mrl_lab.encoders.texts import pretrained
+from mrl_lab.search import cost
+
+K = 10
+
+
+def vectors(weights: Found, collection: str, length: int) -> dict[str, Tensor]:
+    """Unit vectors of the last layer: "corpus" (N, d) and "queries" (Q, d), those queries of the test split.
+
+    ``length``: tokens of a document that are read.
+    """
+
+    def make() -> dict[str, Tensor]:
+        found = texts.retrieval(collection)
+        encoder = pretrained(weights.folder, length=length)
+        asked = [found.queries[q] for q in found.judged["test"]]
+        sides = {"corpus": list(found.corpus.values()), "queries": asked}
+        return {name: normalize(encoder.encode(some)[:, -1], dim=1) for name, some in sides.items()}
+
+    key = {"what": "judged vectors", "weights": weights.provenance(), "collection": collection, "length": length}
+    return runs.remember(key, make)
+
+
+def gains(collection: str) -> Tensor:
+    """1 where a document answers a query of the test split, else 0: (Q, N)."""
+    found = texts.retrieval(collection)
+    place = {document: i for i, document in enumerate(found.corpus)}
+    table = torch.zeros(len(found.judged["test"]), len(place))
+    for q, judged in enumerate(found.judged["test"].values()):
+        for document, grade in judged.items():
+            if grade > 0 and document in place:
+                table[q, place[document]] = 1
+    return table
+
+
+def quality(ids: Tensor, relevant: Tensor) -> Tensor:
+    """nDCG@k of each query (Q,) from ids (Q, k) and relevance (Q, N)."""
+    k = ids.shape[1]
+    return score.ndcg(relevant.gather(1, ids), relevant.sort(1, descending=True).values[:, :k])
+
+
+def by_query(z: dict[str, Tensor], relevant: Tensor, sizes: Sequence[int], name: str) -> dict[tuple[str, int], Tensor]:
+    """nDCG@10 of each query (Q,) for every form of storage and size, and for a shortlist of 100, reranked by all dims.
+
+    Keys are a method, such as "MiniLM, int8" for ``name`` = "MiniLM", and its size.
+    """
+    found = {}
+    for m in sizes:
+        rows, asked = search.unit_rows(z["corpus"], m), cuts.unit_prefix(z["queries"], m)
+        for form in search.FORMS:
+            ids = search.exact(asked, search.store(rows, form), K)[1]
+            found[f"{name}, {form}", m] = quality(ids, relevant)
+        ids = search.nested(z["corpus"], m).search(z["queries"], K, length=min(100, len(rows)))[1]
+        found[f"{name}, reranked", m] = quality(ids, relevant)
+    return found
+
+
+def scored(found: dict[tuple[str, int], Tensor], n: int) -> pd.DataFrame:
+    """Rows ndcg@10 of :func:`by_query`, with bytes an embedding and multiply-adds over ``n`` documents."""
+    rows = []
+    for (method, m), values in found.items():
+        form = method.rpartition(", ")[2]
+        flops = {m: cost.reranked(n, m, 100, max(size for _, size in found)) if form == "reranked" else n * m}
+        value = {m: 100 * values.mean().item()}
+        (row,) = score.tidy(value, method=method, metric=f"ndcg@{K}", seed=0, n=len(values), flops=flops)
+        rows.append(row if form == "reranked" else row | {"bytes": search.store(torch.eye(1, m), form).bytes})
+    return score.table(rows)
+
+
+def losses(found: dict[tuple[str, int], Tensor], full: tuple[str, int]) -> pd.DataFrame:
+    """Points of nDCG@10 that each method and size loses to ``full``, with a bootstrap interval over queries."""
+    rows = []
+    for (method, m), values in found.items():
+        lost = stats.bootstrap(100 * found[full].numpy(), 100 * values.numpy())
+        rows.append({"method": method, "dim": m, "loses": lost.mean, "low": lost.low, "high": lost.high})
+    return pd.DataFrame(rows)
