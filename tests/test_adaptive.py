@@ -27,7 +27,7 @@ SETUP = speed.Setup(
     repeats=1,
     lists=12,
     probes=(1, 12),
-    graph=True,
+    graph_dims=(4,),
     efs=(20, 80),
 )
 
@@ -240,7 +240,8 @@ def test_a_batch_is_timed_and_all_queries_are_scored(digits, quest, monkeypatch)
     monkeypatch.setattr(search, "exact", lambda q, *how, f=search.exact: asked.append(len(q)) or f(q, *how))
     setup = speed.Setup(2, 120, 50, SIZES, (4,), (10,), repeats=1)
     rows = score.table(speed.timed(quest, setup))
-    assert set(asked) == {50}  # by the clock; the plans import theirs by name
+    assert asked.count(120) == 1  # the truth, once for all plans
+    assert set(asked) == {120, 50}
     ids = search.nested(quest.gallery.z, 4).search(quest.z, 10, length=10)[1]
     expected = score.mean_average_precision(ids, quest.gallery.y, quest.y)
     assert value(rows, method="MRL, K = 10, D_r = 16") == pytest.approx(expected)
@@ -253,11 +254,15 @@ def test_an_index_at_all_dims_can_be_left_out(quest):
     assert "MRL, IVF, all dims" not in ways
 
 
-def test_faiss_flat_finds_what_exact_search_finds(quest):
-    scores, ids = speed.faiss_flat(quest.z, quest.gallery.z, 10)
+def test_faiss_finds_what_exact_search_finds_and_keeps_its_threshold(quest):
+    import faiss
+
+    before = faiss.cvar.distance_compute_blas_threshold
+    scores, ids = search.brute_force(quest.z, quest.gallery.z, 10)
     ours = search.exact(quest.z, quest.gallery.z, 10)
     assert (ids == ours[1]).double().mean() > 0.99
     assert torch.allclose(scores, ours[0], atol=1e-5)
+    assert faiss.cvar.distance_compute_blas_threshold == before
 
 
 def test_nothing_is_searched_twice(digits, found, monkeypatch):
@@ -389,7 +394,7 @@ def test_every_claim_finds_its_cells_in_the_tables(digits, found, cascaded):
     ]
     scores = pd.concat([found, control, cascaded, *shots], ignore_index=True)
     n = 2 * len(digits.train)
-    judged = stats.judge(claims(SETUP.dims, SIZES, n, n), scores, "minutes")
+    judged = stats.judge(claims(SETUP.dims, D, SIZES, n, n), scores, "minutes")
     assert judged.id.tolist() == ["7", "7b", "7c", "8", "8b", "9", "9b", "9c", "10", "12", "12b"]
     assert set(judged.verdict) <= {"inconclusive", "not shown"}  # a cost that no noise touches can fail with one seed
     assert not judged.note.str.contains("no score").any(), judged.note.tolist()
@@ -407,7 +412,7 @@ def seeds(rows: list[tuple], count: int = 4) -> pd.DataFrame:
 
 def test_claims_of_the_clock_need_speed_and_equal_quality():
     way = "MRL, exact prefix + rerank"
-    found = [c for c in claims((8,), (8, 16), 1000, 500) if c.id == "9"]
+    found = [c for c in claims((8,), 16, (8, 16), 1000, 500) if c.id == "9"]
 
     def verdict(speedup, gap):
         rows = [(way, "speedup", 8, 1000, speedup), (way, "planned gap", 8, 1000, gap), (way, "speedup", 8, 500, 99.0)]

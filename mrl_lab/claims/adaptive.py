@@ -13,14 +13,14 @@ from mrl_lab.stats import Claim, Condition, Contrast, cell, difference
 PREFIX = "exact prefix + rerank"
 
 
-def claims(dims: Sequence[int], sizes: Sequence[int], n: int, control_n: int) -> list[Claim]:
+def claims(dims: Sequence[int], d: int, sizes: Sequence[int], n: int, control_n: int) -> list[Claim]:
     """Claims 7 to 10 and 12.
 
     Args:
-        dims: D_s that funnels start from. sizes: M, rising to d.
+        dims: D_s that funnels start from. d: width of what is searched. sizes: M of the few-shot model, rising.
         n: rows of the database that is timed. control_n: rows of the smaller one, for graphs and FF.
     """
-    searched = [*_shortlists(n, control_n), *_clock(n, control_n), _funnels(dims, sizes[-1], n)]
+    searched = [*_shortlists(n, control_n), *_clock(n, control_n), _funnels(dims, d, n)]
     return [*_cascades(), *searched, *_few_shot(sizes)]
 
 

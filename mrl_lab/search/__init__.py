@@ -7,6 +7,7 @@
     search.funnel(queries, z, ids, dims, ...)  halving lists, doubling dims
     search.nested(z, 16, ...)                  prefixes beside full vectors: shortlist and rerank
     search.hnsw(rows), search.ivf(rows)        faiss's graph and inverted lists                   ann
+    search.brute_force(queries, rows, k)       faiss's exact search, to compare with
     search.plan(z, queries, quality, ...)      which sizes and lists are enough                   planning
     search.cost                                multiply-adds a query
 
@@ -14,7 +15,7 @@ Every search returns scores (Q, k), falling, and ids (Q, k), and changes none of
 """
 
 from mrl_lab.search import cost
-from mrl_lab.search.ann import Hnsw, Ivf, faiss_threads, hnsw, ivf
+from mrl_lab.search.ann import Hnsw, Ivf, brute_force, faiss_threads, hnsw, ivf
 from mrl_lab.search.flat import Found, at_size, exact
 from mrl_lab.search.nested import Flat, Nested, nested, unit_rows
 from mrl_lab.search.planning import Planned, plan, recall
@@ -31,6 +32,7 @@ __all__ = [
     "Planned",
     "Stored",
     "at_size",
+    "brute_force",
     "cost",
     "exact",
     "faiss_threads",

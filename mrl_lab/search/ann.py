@@ -145,6 +145,23 @@ def ivf(database: Tensor, *, lists: int | None = None, threads: int = 1) -> Ivf:
     return Ivf(index, threads, time.perf_counter() - began, lists)
 
 
+def brute_force(queries: Tensor, database: Tensor, k: int, *, threads: int = 1) -> Found:
+    """Search all rows (N, d) by faiss's brute force, the one behind IndexFlatIP, without a copy: what to compare with.
+
+    By matrix products, always: faiss leaves them for plain loops where Q d is below its threshold of 128,000, which
+    take 10 times as long (50,000 x 256, 256 queries: 446 ms against 46).
+    """
+    faiss = _faiss()
+    before = faiss.cvar.distance_compute_blas_threshold
+    faiss.cvar.distance_compute_blas_threshold = 1
+    try:
+        with faiss_threads(threads):
+            found = faiss.knn(queries.numpy(), database.numpy(), k, metric=faiss.METRIC_INNER_PRODUCT)
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = before
+    return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+
+
 @contextmanager
 def faiss_threads(number: int):
     """Let faiss use ``number`` threads, and as many as before afterwards."""

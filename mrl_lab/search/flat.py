@@ -2,8 +2,8 @@
 
 Scores are inner products; on unit vectors their order is that of the cosine, and of L2 (MRL, section 4.3, searches by
 L2 on unit vectors). A block of rows times all queries stays in the processor's cache while its best are picked
-(:mod:`mrl_lab.search.running`), which is what makes it several times as fast as faiss Flat at small sizes and no
-slower at large ones: ``mrl-lab bench search``.
+(:mod:`mrl_lab.search.running`), which makes it as fast as faiss Flat or a little
+faster, at small sizes and at large ones: ``mrl-lab bench search``.
 """
 
 from __future__ import annotations

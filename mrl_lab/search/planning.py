@@ -69,6 +69,7 @@ def plan(
     drop: float = 0.2,
     repeats: int = 5,
     batch: int | None = None,
+    exact_ids: Tensor | None = None,
     **build: int | str,
 ) -> Planned:
     """Choose the sizes and the list for these vectors; see the module.
@@ -79,6 +80,8 @@ def plan(
         rerank_dims: all d by default.
         efforts: ``ef`` or ``probes`` to try, for an ``engine`` that has them.
         target: per cent; by default the exact search at all dims less ``drop`` points.
+        exact_ids: (Q, k) what exact search at all dims finds, if it is known already: on a large database that saves
+            the longest search of all.
         batch: so many of the queries are timed, in one call; by default all.
         build: for :func:`mrl_lab.search.nested`.
 
@@ -92,7 +95,7 @@ def plan(
     indexes = {m: nested(database, m, engine=engine, **build) for m in shortlist_dims}
     found = dict(settings.tried(indexes, queries, grid, EFFORT[engine], k))
     full = unit_rows(database, database.shape[1])
-    found[None] = exact(queries, full, k)[1]
+    found[None] = exact(queries, full, k)[1] if exact_ids is None else exact_ids
     rows = [_row(s, ids, quality, settings.flops(s, indexes, database.shape)) for s, ids in found.items()]
     target = rows[-1]["chosen_on"] - drop if target is None else target
     frontier = _frontier(rows[:-1])

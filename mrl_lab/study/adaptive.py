@@ -34,9 +34,8 @@ def searched(method: str, spec: Model, data: Labelled, recipe: Recipe, seed: int
         g = gallery(encoder, data.train, setup.views, seed)
         z = normalize(embed(encoder, data.test.images[: setup.queries]), dim=1)
         quest = Quest(method, seed, g, z, data.test.labels[: setup.queries])
-        return score.table(
-            single_shot(quest, setup) + funnels(quest, setup) + forms(quest, setup) + timed(quest, setup)
-        )
+        rows = single_shot(quest, setup) + funnels(quest, setup) + (forms(quest, setup) if setup.forms else [])
+        return score.table(rows + timed(quest, setup))
 
     key = settings("searched", spec, data, recipe, seed) | {"method": method, "setup": asdict(setup)}
     return runs.remember(key, make)

@@ -41,8 +41,9 @@ class Setup:
         sizes: of single-shot search, rising to d.
         dims, lengths, rerank_dims: D_s, K and D_r to try.
         repeats: of every timing, after a warm-up.
+        forms: search in every form of storage too.
         lists, probes: of inverted lists; no lists, no index. whole: build them at all dims too.
-        graph, efs: build HNSW32, on prefixes and at all dims.
+        graph_dims, efs: build HNSW32 on these prefixes and at all dims; none, no graph.
     """
 
     views: int
@@ -53,10 +54,11 @@ class Setup:
     lengths: tuple[int, ...] = (20, 50, 100, 200)
     rerank_dims: tuple[int, ...] = ()
     repeats: int = 5
+    forms: bool = True
     lists: int = 0
     probes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     whole: bool = True
-    graph: bool = False
+    graph_dims: tuple[int, ...] = ()
     efs: tuple[int, ...] = (10, 20, 50, 100, 200)
 
 
@@ -70,25 +72,27 @@ def timed(quest: Quest, setup: Setup) -> list[dict]:
     * "M, W": "speedup" over the faster of our exact search and faiss Flat at all dims; "MACs ratio"
     * "M, HNSW32, prefix + rerank": "speedup over HNSW32", over the same graph at all dims
     """
-    plans = {EXACT: _plan(quest, setup, setup.dims, setup.lengths)}
-    plans["int8 prefix + rerank"] = _plan(quest, setup, setup.dims, setup.lengths, form="int8")
+    how = {"exact_ids": search.exact(quest.z, quest.gallery.z, K)[1]}
+    plans = {EXACT: _plan(quest, setup, setup.dims, setup.lengths, **how)}
+    plans["int8 prefix + rerank"] = _plan(quest, setup, setup.dims, setup.lengths, form="int8", **how)
     if setup.lists:
-        plans |= _index(quest, setup, "IVF", setup.whole, engine="ivf", efforts=setup.probes, lists=setup.lists)
-    if setup.graph:
-        plans |= _index(quest, setup, GRAPH, True, engine="hnsw", efforts=setup.efs)
+        lists = {"engine": "ivf", "efforts": setup.probes, "lists": setup.lists}
+        plans |= _index(quest, setup, "IVF", setup.dims, setup.whole, **lists, **how)
+    if setup.graph_dims:
+        plans |= _index(quest, setup, GRAPH, setup.graph_dims, True, engine="hnsw", efforts=setup.efs, **how)
     rows = _grid(quest, plans[EXACT]) + _compared(quest, setup, plans) + _stages(quest, setup, plans[EXACT])
-    return rows + (_over_the_graph(quest, rows) if setup.graph else [])
+    return rows + (_over_the_graph(quest, rows) if setup.graph_dims else [])
 
 
-def _index(quest: Quest, setup: Setup, name: str, whole: bool, **how) -> dict[str, Planned]:
+def _index(quest: Quest, setup: Setup, name: str, dims: tuple[int, ...], whole: bool, **how) -> dict[str, Planned]:
     """Plans of an index on prefixes, with a rerank, and of the same at all dims if ``whole``."""
     how |= {"threads": torch.get_num_threads()}
-    plans = {f"{name}, prefix + rerank": _plan(quest, setup, setup.dims, setup.lengths, **how)}
+    plans = {f"{name}, prefix + rerank": _plan(quest, setup, dims, setup.lengths, **how)}
     return plans | ({f"{name}, all dims": _plan(quest, setup, setup.sizes[-1:], [K], **how)} if whole else {})
 
 
 def _plan(quest: Quest, setup: Setup, dims: tuple[int, ...], lengths: Sequence[int], **how) -> Planned:
-    rerank_dims = setup.rerank_dims if dims == setup.dims else ()
+    rerank_dims = setup.rerank_dims if dims != setup.sizes[-1:] else ()
     how |= {"k": K, "drop": DROP, "batch": setup.batch, "repeats": 2}  # timed properly later, all together
     return search.plan(
         quest.gallery.z, quest.z, quest.quality, shortlist_dims=dims, lengths=lengths, rerank_dims=rerank_dims, **how
@@ -117,7 +121,7 @@ def _compared(quest: Quest, setup: Setup, plans: dict[str, Planned]) -> list[dic
     z, d, n, asked = quest.gallery.z, setup.sizes[-1], len(quest.gallery.y), quest.z[: setup.batch]
     ways = {
         "exact, all dims": lambda: search.exact(asked, z, K),
-        "faiss Flat, all dims": lambda: faiss_flat(asked, z, K),
+        "faiss Flat, all dims": lambda: search.brute_force(asked, z, K, threads=torch.get_num_threads()),
     }
     ways |= {name: lambda p=plan: p.search(asked) for name, plan in plans.items()}
     seconds = {name: median(times) for name, times in measure(ways, setup.repeats, 0).items()}
@@ -182,12 +186,3 @@ def product_alone(queries: Tensor, stored: search.Stored, rows: int = 2**13) -> 
     for start in range(0, len(stored), rows):
         stop = min(start + rows, len(stored))
         stored.product(slice(start, stop), prepared, buffer[: stop - start])
-
-
-def faiss_flat(queries: Tensor, database: Tensor, k: int) -> search.Found:
-    """Search (N, d) by faiss's brute force, the one behind IndexFlatIP, without a copy of the database."""
-    with search.faiss_threads(torch.get_num_threads()):
-        import faiss
-
-        found = faiss.knn(queries.numpy(), database.numpy(), k, metric=faiss.METRIC_INNER_PRODUCT)
-    return tuple(map(torch.from_numpy, found))
