@@ -99,7 +99,7 @@ LAYERS = {  # what a module may import of the package, besides errors
     "search": {"cuts", "search"},
     "score": {"search", "cuts"},
     "stats": {"stats"},
-    "plots": {"stats"},
+    "plots": {"plots", "stats"},
     "explore": set(),
 }
 

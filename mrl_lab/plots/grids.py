@@ -1,0 +1,62 @@
+"""Numbers in cells: layers by dims, or any table."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mrl_lab.plots.style import AXES, metric_name, new_axes, pick
+
+
+def heatmap(
+    scores: pd.DataFrame,
+    metric: str,
+    method: str,
+    minus: str | None = None,
+    rows: str = "layer",
+    columns: str = "dim",
+    *,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw mean scores over two axes of the cut, with the number in each cell; the deepest layer on top.
+
+    ``minus`` names a method to subtract; colours then say better (blue) or worse (red) than it.
+    """
+
+    def grid(name: str) -> pd.DataFrame:
+        part = pick(scores, metric, [name]).astype({rows: int, columns: int})
+        return part.pivot_table(index=rows, columns=columns, values="value").sort_index()
+
+    values = grid(method) - grid(minus) if minus else grid(method)
+    label = f"{method} − {minus} (points)" if minus else metric_name(metric)
+    fig = cells(values, label, signed=minus is not None, ax=ax)
+    fig.axes[0].set(xlabel=AXES.get(columns, columns), ylabel=AXES.get(rows, rows))
+    return fig
+
+
+def cells(values: pd.DataFrame, label: str, *, signed: bool = False, ax: Axes | None = None) -> Figure:
+    """Draw any table of numbers as coloured cells with the number in each, its first row at the bottom.
+
+    Args:
+        label: what the numbers are, with their unit.
+        signed: they are differences: blue above 0, red below.
+    """
+    widest = max((len(str(name)) for name in values.index), default=0)
+    size = (1.9 + 0.72 * values.shape[1] + 0.07 * widest, 1.2 + 0.42 * values.shape[0])
+    ax = ax if ax is not None else new_axes(size)
+    reach = np.nanmax(np.abs(values)) if signed else None
+    how = {"cmap": "RdBu", "vmin": -reach, "vmax": reach} if signed else {"cmap": "viridis"}
+    mesh = ax.pcolormesh(values, **how)
+    for (row, column), value in np.ndenumerate(values):
+        light = np.dot(mesh.cmap(mesh.norm(value))[:3], (0.299, 0.587, 0.114)) > 0.5
+        text = "" if math.isnan(value) else f"{value:.1f}".replace("-", "−")
+        ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color="#000000" if light else "#ffffff")
+    ax.figure.colorbar(mesh, ax=ax, label=label)
+    ax.set_xticks(np.arange(values.shape[1]) + 0.5, list(map(str, values.columns)))
+    ax.set_yticks(np.arange(values.shape[0]) + 0.5, list(map(str, values.index)))
+    ax.grid(visible=False)
+    return ax.figure
