@@ -24,7 +24,7 @@ ASKED = (
     "cell",
     "list",
 )  # a scene's questions: cells thrice, since they are the hard ones
-GRID, PATCH, THING = 4, 8, 15  # visual tokens a side, pixels of each, pixels of a thing
+GRID, PATCH, THING = 4, 8, 13  # visual tokens a side, pixels of each, pixels of a thing
 
 
 @dataclass(frozen=True, eq=False)
