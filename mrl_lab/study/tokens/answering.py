@@ -68,10 +68,8 @@ def choosing(world: World, effort: Effort, seed: int, seeds: Sequence[int]) -> p
     others = [(seed + i) % len(seeds) for i in range(min(len(SCALES), len(seeds)))]
     luck = torch.stack([answered("M3", world, effort, s)["right"][-1] for s in others]).bool()
     values = {"oracle": oracle.accuracy(right), "best scale": right.double().mean(1).max().item() * 100}
-    values |= {
-        "oracle gain": oracle.gain(right),
-        "luck gain": oracle.gain(luck) if len(luck) == len(SCALES) else float("nan"),
-    }
+    values |= {"oracle gain": oracle.gain(right)}
+    values |= {"luck gain": oracle.gain(luck)} if len(luck) == len(SCALES) else {}
     charged = oracle_tokens(oracle.first_correct(right), SCALES)
     values |= {f"oracle tokens, {how}": tokens for how, tokens in charged.items()}
     values |= _cascade(right, found["sure"], seed)

@@ -30,8 +30,8 @@ class Effort:
     tower: int
     base: int
     steps: int
-    tower_lr: float = 2e-3
-    base_lr: float = 1e-3
+    tower_lr: float = 4e-3
+    base_lr: float = 1.5e-3
     lr: float = 1e-3
     batch: int = 64
 
@@ -93,7 +93,7 @@ def start(world: World, effort: Effort) -> dict[str, Tensor]:
             torch.manual_seed(0)
             seeing = Seeing(model.llava, 1 + 4 * world.classes)
             what = TensorDataset(world.train.images, covered(world.train, world.classes))
-            fit(seeing, what, steps=effort.tower, batch=128, lr=effort.tower_lr, clip=1.0)
+            fit(seeing, what, steps=effort.tower, batch=2 * effort.batch, lr=effort.tower_lr, clip=1.0)
             _tune(model, world, effort.base, effort.base_lr, effort.batch, 0)
         return model.state_dict()
 
