@@ -30,9 +30,10 @@ class Told:
 
 
 def gallery(model: M3, world: World, kinds: tuple[str, ...] = ("count", "cell", "list"), each: int = 2) -> list[Told]:
-    """Return the first ``each`` test questions of each kind, answered greedily at every scale."""
-    turns, asked = world.turns("test"), world.test
-    picked = torch.cat([world.of_kind(kind).nonzero()[:each, 0] for kind in kinds])
+    """Return ``each`` test questions of each kind, of scenes far apart, answered greedily at every scale."""
+    turns, asked, count = world.turns("test"), world.test, len(kinds) * each
+    of = [world.of_kind(kind).nonzero()[:, 0] for kind in kinds]
+    picked = torch.stack([of[i // each][len(of[i // each]) * i // count] for i in range(count)])
     images, ids, mask = turns.prompts(picked)
     said = {t: model.generate(images, ids, t, mask=mask, max_new_tokens=4).tolist() for t in SCALES}
     return [
