@@ -121,6 +121,50 @@ def visual_tokens() -> Ways:
     return {"five passes": separately, "all scales": at_once}
 
 
+def levels() -> Ways:
+    """One training step of self-distillation (128 pictures, d 128): a single head, and Franca's five levels."""
+    import torch
+
+    from mrl_lab.data.crops import MultiCrop
+    from mrl_lab.encoders import ConvNet
+    from mrl_lab.methods.franca import franca
+
+    draw = torch.Generator().manual_seed(0)
+    pictures = torch.randint(256, (128, 1, 28, 28), dtype=torch.uint8, generator=draw)
+    crops = MultiCrop(pictures, small=2, side=16)[torch.arange(128)]
+
+    def one_step(head: str) -> Callable[[], None]:
+        body = lambda: ConvNet((1, 28, 28), 128, positions=False)  # noqa: E731
+        model = franca(body, (8, 16, 32, 64, 128), steps=100, head=head, prototypes=128, patches=False)
+        update = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3, fused=True)
+
+        def way() -> None:
+            update.zero_grad()
+            model(*crops)[0].backward()
+            update.step()
+            model.after_step(0)
+
+        return way
+
+    return {"one head": one_step("none"), "five levels": one_step("slice"), "five, shared": one_step("shared")}
+
+
+def removal() -> Ways:
+    """Position out of 500,000 patches of 192 dims (8 x 8 grid): RASA by eight ridge steps, and in closed form."""
+    import torch
+
+    from mrl_lab.methods import rasa
+
+    grid, places = (8, 8), rasa.positions((8, 8)).float()
+    z = torch.randn(7813, 64, 192, generator=torch.Generator().manual_seed(0))
+    z[..., :2] += places
+    return {
+        "RASA, 8 steps": lambda: rasa.rasa(rasa.RidgeHead(z, grid), 192, 8),
+        "LEACE": lambda: rasa.leace(z, grid),
+        "cross-covariance": lambda: rasa.remove_cross_covariance(z, grid),
+    }
+
+
 def start() -> Ways:
     """Start-up: a bare interpreter against one that imports mrl_lab."""
 
@@ -130,14 +174,7 @@ def start() -> Ways:
     return {"bare interpreter": way("pass"), "import mrl_lab": way("import mrl_lab")}
 
 
-BENCHES = {
-    "step": step,
-    "heads": heads,
-    "search": search,
-    "shortlist": shortlist,
-    "visual_tokens": visual_tokens,
-    "start": start,
-}
+BENCHES = {f.__name__: f for f in (step, heads, search, shortlist, visual_tokens, levels, removal, start)}
 
 
 def measure(ways: Ways, least: int = 15, seconds_at_least: float = 5.0) -> dict[str, list[float]]:

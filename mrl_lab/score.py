@@ -58,6 +58,31 @@ def one_nn(ids: Tensor, database_y: Tensor, y: Tensor) -> float:
     return accuracy(database_y[ids[:, 0]], y)
 
 
+def knn(
+    z: Tensor, database: Tensor, database_y: Tensor, y: Tensor, sizes: Iterable[int], k: int = 20, tau: float = 0.07
+) -> dict[int, float]:
+    """Return {m: per cent right} by the vote of the k nearest, each with weight exp(cosine / tau).
+
+    The protocol of DINO (arXiv 2104.14294, section 4.1), with prefixes normalised after the cut. Ties go to the first
+    class.
+
+    Args:
+        z: queries (Q, d), of classes y (Q,). database: (N, d), of classes database_y (N,).
+    """
+    k, right = min(k, len(database)), {}
+    for m in sizes:
+        cosines, ids = search.at_size(z, database, m, k)
+        right[m] = accuracy(vote(cosines, database_y[ids], tau), y)
+    return right
+
+
+def vote(cosines: Tensor, labels: Tensor, tau: float = 0.07) -> Tensor:
+    """Return the class (Q,) with most weight among neighbours of ``labels`` (Q, k) at ``cosines`` (Q, k)."""
+    votes = torch.zeros(len(labels), int(labels.max()) + 1)
+    votes.scatter_add_(1, labels, ((cosines - 1) / tau).exp().float())
+    return votes.argmax(1)
+
+
 def nearest_class_mean(support_z: Tensor, support_y: Tensor, z: Tensor, sizes: Iterable[int]) -> dict[int, Tensor]:
     """Return {m: class (Q,)} whose mean of support rows is nearest to each query (MRL, appendix G).
 

@@ -8,7 +8,7 @@ teacher's temperature rises from 0.04 to 0.07 in the first 6 % of the steps (30 
 
 How we differ: weight decay, rates and clipping are the training loop's; prototypes are not frozen at the start (0.2 %
 of the paper's steps, less than one of ours). Watched on the way, and logged: how many prototypes are nearest to some
-crop of the teacher's (balanced targets would hide a collapse), and the spread of its features.
+crop of the teacher's and how evenly (balanced targets would hide a collapse), and the spread of its features.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class SelfDistillation(nn.Module):
         return self
 
     def forward(self, large: Tensor, small: Tensor, masks: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return L, and its terms by level; "m used" (share of prototypes) and "spread" are watched, not summed.
+        """Return L, and its terms by level; "m used", "m entropy" and "spread" are watched, not summed.
 
         Args:
             large: (B, 2, C, H, W). small: (B, L, C, h, w); L may be 0.
@@ -137,7 +137,7 @@ class SelfDistillation(nn.Module):
             targets = self.class_targets[str(m)](wanted[m], self.temperature())
             views, crops = scores[m].unflatten(0, (-1, b)), targets.unflatten(0, (2, b))  # (V B, K) -> (V, B, K)
             losses[f"{m} class"] = class_loss(views, crops, self.student_temperature)
-            watched[f"{m} used"] = used(wanted[m])
+            watched |= {f"{m} used": used(wanted[m]), f"{m} entropy": evenness(wanted[m])}
         return losses, watched
 
     def _patches(self, student: Tensor, teacher: Tensor, hidden: Tensor) -> dict[str, Tensor]:
@@ -182,3 +182,13 @@ def used(scores: Tensor) -> Tensor:
     n, prototypes = scores.shape
     hit = torch.zeros(prototypes, device=scores.device).index_fill_(0, scores.argmax(1), 1.0)
     return hit.sum() / min(n, prototypes)
+
+
+def evenness(scores: Tensor) -> Tensor:
+    """Return the entropy of how often each prototype is nearest to a sample of scores (n, K), over log min(n, K).
+
+    1: all equally often; 0: one prototype has all samples.
+    """
+    n, prototypes = scores.shape
+    share = scores.argmax(1).bincount(minlength=prototypes) / n
+    return torch.special.entr(share).sum() / math.log(max(2, min(n, prototypes)))

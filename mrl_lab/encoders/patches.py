@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from mrl_lab.encoders.pictures import Scale
 from mrl_lab.errors import RequestError
@@ -83,3 +84,58 @@ class PatchViT(nn.Module):
     def patches(self, x: Tensor) -> Tensor:
         """Return the patch tokens alone (B, t, d), without a graph."""
         return self.tokens(x)[:, 1:]
+
+
+class PretrainedViT(nn.Module):
+    """A vision transformer from disk or the hub; z is its class token (B, d), :meth:`patches` its patch tokens.
+
+    For DINOv2, Franca in transformers' format and the like: patches after one class token and registers. Weights are
+    read from safetensors and no remote code is run.
+
+    Args:
+        name_or_path: a folder saved by transformers, or a hub name.
+        side: pictures are resized to it; whole patches.
+        mean, std: scaling by channel; ImageNet's, as DINOv2 has it.
+
+    Raises:
+        RequestError: weights that cannot be had, or a side that is not whole patches.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str,
+        side: int = 224,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+    ) -> None:
+        super().__init__()
+        from transformers import AutoModel
+
+        try:
+            self.body = AutoModel.from_pretrained(name_or_path, use_safetensors=True, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise RequestError(
+                f"no vision transformer at {name_or_path!r} ({error}). Give a folder with config.json and "
+                "model.safetensors, or a hub name such as facebook/dinov2-small."
+            ) from error
+        config = self.body.config
+        if side % config.patch_size:
+            raise RequestError(f"pictures of side {side} are not whole patches of {config.patch_size}: choose another.")
+        self.d, self.side = config.hidden_size, side
+        self.grid = (side // config.patch_size,) * 2
+        self.first = 1 + getattr(config, "num_register_tokens", 0)
+        self.scale = Scale(mean, std)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Return all tokens (B, 1 + registers + t, d) of pictures (B, C, H, W), grey ones taken for three channels."""
+        x = x.float() / 255 if x.dtype == torch.uint8 else x
+        x = interpolate(x.expand(-1, 3, -1, -1), (self.side, self.side), mode="bilinear", antialias=True)
+        return self.body(pixel_values=self.scale(x)).last_hidden_state
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tokens(x)[:, 0]
+
+    @torch.no_grad()
+    def patches(self, x: Tensor) -> Tensor:
+        """Return the patch tokens alone (B, t, d), without a graph."""
+        return self.tokens(x)[:, self.first :]

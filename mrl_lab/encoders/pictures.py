@@ -52,6 +52,7 @@ class ConvNet(nn.Module):
         d: width of the embedding.
         widths: channels of the first two blocks.
         norm: "batch", or "group" where several processes must compute exactly what one would.
+        positions: with the position map; left out, the net takes pictures of any size.
         mean, std: scaling by channel.
     """
 
@@ -61,6 +62,7 @@ class ConvNet(nn.Module):
         d: int,
         widths: tuple[int, int] = (32, 64),
         norm: str = "batch",
+        positions: bool = True,
         mean: Sequence[float] = (0.5,),
         std: Sequence[float] = (0.5,),
     ) -> None:
@@ -71,12 +73,14 @@ class ConvNet(nn.Module):
         self.d = d
         self.scale = Scale(mean, std)
         self.first = _block(channels, widths[0], 2, norm)
-        self.position = nn.Parameter(0.02 * torch.randn(1, widths[0], (height + 1) // 2, (width + 1) // 2))
+        places = torch.zeros(1, widths[0], (height + 1) // 2, (width + 1) // 2)
+        self.position = nn.Parameter(0.02 * torch.randn_like(places)) if positions else None
         self.second = nn.Sequential(nn.MaxPool2d(2), _block(widths[0], widths[1], 1, norm))
         self.last = nn.Sequential(nn.MaxPool2d(2), _block(widths[1], d, 1, norm))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.first(self.scale(x)) + self.position  # (B, w0, H/2, W/2)
+        x = self.first(self.scale(x))  # (B, w0, H/2, W/2)
+        x = x if self.position is None else x + self.position
         return self.last(self.second(x)).mean((2, 3))  # (B, d, H/8, W/8) -> (B, d)
 
 

@@ -1,0 +1,142 @@
+"""Removal: position taken out of patch features in every way, what is left of it, and what the rest still knows.
+
+A way is fitted on features of training canvases and judged on held-out ones, by probes that are fitted anew after the
+removal: a probe that went through the removal says nothing. What is judged:
+
+* "affine R2", "quadratic R2": of (row, column), and of ((row - 1/2)^2, (column - 1/2)^2, row * column)
+* "place": which of the t places is it, by linear discriminants (chance 100 / t)
+* "MLP R2": of (row, column), by a small network
+* "patch knn", "thing knn": class of a patch by its 20 nearest, of all patches and of those with a thing
+* "segmentation": class of a patch by a linear probe
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.neural_network import MLPRegressor
+from torch import Tensor
+
+from mrl_lab import runs, score
+from mrl_lab.methods import baselines, rasa
+from mrl_lab.study.clusters.canvases import Canvases, patch_features
+from mrl_lab.study.clusters.students import Lesson, Student
+from mrl_lab.study.models import settings
+
+Removal = Callable[[Tensor], Tensor]  # features (n, t, D) -> features (n, t, D)
+STEPS = 8  # of RASA, as in the paper
+RAW = "raw"
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """Features and labels of patches: z (n, t, D), y (n, t), on a grid."""
+
+    z: Tensor
+    y: Tensor
+    grid: tuple[int, int]
+
+    def after(self, removal: Removal) -> Patches:
+        """Return the same with position removed."""
+        return Patches(removal(self.z), self.y, self.grid)
+
+    def some(self, n: int) -> Patches:
+        """Return those of the first ``n`` pictures."""
+        return Patches(self.z[:n], self.y[:n], self.grid)
+
+    def flat(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features (n t, D), labels (n t,) and numbers of places (n t,)."""
+        n, t, _ = self.z.shape
+        return self.z.flatten(0, 1), self.y.flatten(), torch.arange(t).repeat(n)
+
+
+def removals(train: Patches, seed: int, steps: int = STEPS) -> dict[str, Removal]:
+    """Every way, fitted on training features."""
+    z, grid = train.z, train.grid
+    d, offsets = z.shape[2], rasa.position_offsets(z)
+    head = {"lr": 2e-3, "epochs": 5, "batch": 128, "seed": seed}
+    return {
+        RAW: lambda z: z,
+        "RASA, as released": rasa.rasa(rasa.SigmoidHead(z, grid, **head), d, steps, orthogonal=False)[-1],
+        "RASA, orthogonal": rasa.rasa(rasa.SigmoidHead(z, grid, **head), d, steps)[-1],
+        "cross-covariance": rasa.remove_cross_covariance(z, grid),
+        "LEACE": rasa.leace(z, grid),
+        "mean of each place": lambda z: z - offsets.to(z),
+        f"{2 * steps} random dims": rasa.random_removal(d, 2 * steps, seed),
+    }
+
+
+def scored(
+    spec: Student, made: Canvases, lesson: Lesson, seed: int, steps: int = STEPS, pictures: int = 400
+) -> pd.DataFrame:
+    """Rows of every way and every probe; probes that are slow see ``pictures`` canvases."""
+
+    def make() -> pd.DataFrame:
+        train, test = sides(patch_features(spec, made, lesson, seed), made)
+        return compared(train, test, made.empty, seed, steps, pictures)
+
+    key = settings("removal", spec, made.data, lesson, seed) | {"steps": steps, "pictures": pictures}
+    return runs.remember(key, make)
+
+
+def sides(z: tuple[Tensor, Tensor], made: Canvases) -> tuple[Patches, Patches]:
+    """Return features of training and of test canvases with their labels."""
+    return Patches(z[0], made.train_y, made.grid), Patches(z[1], made.test_y, made.grid)
+
+
+def compared(train: Patches, test: Patches, empty: int, seed: int, steps: int, pictures: int) -> pd.DataFrame:
+    """Rows of every way and every probe for features of any encoder."""
+    rows = []
+    for method, removal in removals(train, seed, steps).items():
+        found = probed(train.after(removal), test.after(removal), empty, seed, pictures)
+        named = {"method": method, "seed": seed, "n": test.y.numel(), "dim": train.z.shape[2]}
+        rows += [named | {"metric": metric, "value": value} for metric, value in found.items()]
+    return score.table(rows)
+
+
+def probed(train: Patches, test: Patches, empty: int, seed: int, pictures: int) -> dict[str, float]:
+    """Every probe, fitted on ``train`` and scored on ``test``."""
+    found = {"affine R2": rasa.affine_r2(train.z, test.z, train.grid)}
+    train, test = train.some(pictures), test.some(pictures)
+    z, y, place = (x.numpy() for x in train.flat())
+    asked, asked_y, asked_place = test.flat()
+    where = rasa.positions(train.grid).numpy()
+    curved = quadratic(train.grid).numpy()
+    x = asked.numpy()
+    found["quadratic R2"] = r2_score(curved[asked_place], Ridge(1e-3).fit(z, curved[place]).predict(x))
+    mlp = MLPRegressor(hidden_layer_sizes=(32,), max_iter=60, tol=1e-3, n_iter_no_change=3, random_state=seed).fit(
+        z, where[place]
+    )
+    found["MLP R2"] = r2_score(where[asked_place], mlp.predict(x))
+    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=1e-3).fit(z, place)
+    found["place"] = 100 * lda.score(x, asked_place.numpy())
+    return found | content(torch.from_numpy(z), torch.from_numpy(y), asked, asked_y, empty)
+
+
+def quadratic(grid: tuple[int, int]) -> Tensor:
+    """What no affine removal touches: ((row - 1/2)^2, (column - 1/2)^2, row * column) of each place, (t, 3)."""
+    r, c = rasa.positions(grid).T
+    return torch.stack([(r - 0.5).square(), (c - 0.5).square(), r * c], 1)
+
+
+def content(z: Tensor, y: Tensor, asked: Tensor, asked_y: Tensor, empty: int) -> dict[str, float]:
+    """What the features know of things: k-NN of all patches and of those with a thing, and a linear segmentation."""
+    m, thing = z.shape[1], asked_y != empty
+    return {
+        "patch knn": score.knn(asked, z, y, asked_y, [m])[m],
+        "thing knn": score.knn(asked[thing], z, y, asked_y[thing], [m])[m],
+        "segmentation": score.accuracy(baselines.linear_probe(z, y, asked), asked_y),
+    }
+
+
+def content_of(train: Patches, test: Patches, empty: int, method: str, seed: int, pictures: int = 400) -> pd.DataFrame:
+    """Rows of :func:`content` under the name of ``method``."""
+    (z, y, _), (asked, asked_y, _) = train.some(pictures).flat(), test.some(pictures).flat()
+    named = {"method": method, "seed": seed, "n": len(asked_y)}
+    return score.table(named | {"metric": k, "value": v} for k, v in content(z, y, asked, asked_y, empty).items())

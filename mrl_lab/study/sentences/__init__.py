@@ -1,0 +1,4 @@
+"""Sentences in two dimensions: what every layer and every width of a sentence encoder is worth.
+
+* grids: similarity and retrieval at every cut, from one encoding.
+"""

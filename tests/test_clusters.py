@@ -1,0 +1,291 @@
+"""Studies of nested clusters on the digits: scores against peers, canvases and removal against the plain way."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import mutual_info_score
+from sklearn.neighbors import KNeighborsClassifier
+from torch.nn.functional import normalize
+
+from mrl_lab import data, score, stats
+from mrl_lab.claims.clustering import claims
+from mrl_lab.distil.teacher import evenness
+from mrl_lab.encoders.patches import PretrainedViT
+from mrl_lab.errors import RequestError
+from mrl_lab.methods import rasa
+from mrl_lab.methods.masks import CyclicMask, InverseBlockMask
+from mrl_lab.study.clusters import canvases, cost, figures, levels, prefixes, removal, students
+
+SIZES = (4, 8, 16, 32)
+LESSON = students.Lesson(steps=6, batch=64)
+STUDENT = students.Student(SIZES, prototypes=64)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MRL_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def made(digits):
+    return canvases.canvases(digits, train=128, test=60, side=16, thing=6)
+
+
+# ---------------------------------------------------------------------------------------------- scores
+
+
+def test_38_weighted_knn_is_scikit_learns():
+    draw = torch.Generator().manual_seed(0)
+    database, z = (normalize(torch.randn(n, 8, generator=draw), dim=1) for n in (300, 40))
+    y, asked = (torch.randint(5, (n,), generator=draw) for n in (300, 40))
+    peer = KNeighborsClassifier(20, weights=lambda d: np.exp((1 - d) / 0.07), metric="cosine", algorithm="brute")
+    for m in (4, 8):
+        expected = peer.fit(database[:, :m].numpy(), y.numpy()).predict(z[:, :m].numpy())
+        found = score.knn(z, database, y, asked, [m])[m]
+        assert found == pytest.approx(100 * (expected == asked.numpy()).mean())
+
+
+def test_39_purity_nesting_and_agreement_of_known_partitions():
+    y = np.array([0, 0, 1, 1, 2, 2])
+    assert levels.purity(np.array([0, 0, 0, 0, 1, 1]), y) == pytest.approx(4 / 6)
+    assert levels.agreement(y, y)["AMI"] == pytest.approx(100)
+    fine, coarse = np.arange(6), np.array([0, 0, 0, 0, 1, 1])
+    assert levels.nesting(coarse, fine) == pytest.approx(1)
+    assert levels.nesting(fine, coarse) < 0.5
+    entropy = -sum(p * np.log(p) for p in (4 / 6, 2 / 6))
+    other = np.array([0, 1, 0, 1, 0, 1])
+    assert levels.nesting(coarse, other) == pytest.approx(mutual_info_score(coarse, other) / entropy)
+    with pytest.raises(RequestError, match="same items"):
+        levels.nesting(coarse, fine[:3])
+
+
+def test_39_many_fine_clusters_look_nested_by_chance():
+    draw = np.random.default_rng(0)
+    coarse = draw.integers(4, size=200)
+    few, many = draw.integers(8, size=200), draw.integers(100, size=200)
+    assert levels.nesting_null(coarse, many, 0) > levels.nesting_null(coarse, few, 0) > 0
+    assert levels.nesting(coarse, many) == pytest.approx(levels.nesting_null(coarse, many, 0), abs=0.1)
+
+
+def test_evenness_is_the_entropy_of_use():
+    assert evenness(torch.eye(8)).item() == pytest.approx(1)
+    assert evenness(torch.eye(8)[[0] * 5]).item() == 0
+    half = evenness(torch.eye(4)[[0, 0, 1, 1]]).item()
+    assert half == pytest.approx(np.log(2) / np.log(4))
+
+
+# -------------------------------------------------------------------------------------------- students
+
+
+def test_every_head_starts_from_the_same_encoder_and_training_is_kept(digits, monkeypatch):
+    bodies = [students.untrained(spec, digits, 3) for spec in students.variants(STUDENT, ["slice", "none"]).values()]
+    for a, b in zip(*(body.parameters() for body in bodies), strict=True):
+        assert torch.equal(a, b)
+    first = students.learned(STUDENT, digits, LESSON, 0)
+    assert len(first.history) == 6
+    assert {"4 used", "32 entropy", "spread"} <= set(first.history)
+    monkeypatch.setattr(students, "fit", lambda *_, **__: pytest.fail("trained again"))
+    again = students.learned(STUDENT, digits, LESSON, 0)
+    for a, b in zip(first.encoder.parameters(), again.encoder.parameters(), strict=True):
+        assert torch.equal(a, b)
+    pd.testing.assert_frame_equal(again.history, first.history)
+
+
+def test_a_collapse_is_told(digits):
+    student = students.Learned(students.learned(STUDENT, digits, LESSON, 0).model, pd.DataFrame({"4 used": [0.1] * 5}))
+    assert "4 used is 0.100" in student.trouble
+    assert "Lower lr" in student.trouble
+
+
+def test_an_unknown_encoder_is_refused(digits):
+    with pytest.raises(RequestError, match="vit"):
+        students.Student(SIZES, encoder="vti").body(digits)
+
+
+def test_40_prefixes_stand_beside_random_dims_pca_and_floors(digits):
+    found = prefixes.scored(STUDENT, digits, LESSON, 0, probe=(32,)).set_index(["method", "metric", "dim"]).value
+    f = prefixes.features(students.learned(STUDENT, digits, LESSON, 0).encoder, digits)
+    assert found["slice", "knn", 8] == pytest.approx(score.knn(f.z, f.database, f.database_y, f.y, [8])[8])
+    for way in ("random dims", "top variance"):  # all dims, in another order
+        assert found[f"slice, {way}", "knn", 32] == pytest.approx(found["slice", "knn", 32], abs=0.5)
+    assert found["slice", "top1", 32] > 50
+    floor = prefixes.floors(STUDENT, digits, 0).set_index(["method", "dim"]).value
+    assert floor["pixels", 64] > 90
+    body = students.untrained(STUDENT, digits, 0)
+    z, database = (prefixes.embed(body, x.images) for x in (digits.test, digits.train))
+    assert floor["untrained", 4] == pytest.approx(
+        score.knn(z, database, digits.train.labels, digits.test.labels, [4])[4]
+    )
+
+
+def test_a_step_with_five_levels_costs_little_more_and_what_it_keeps_is_counted(digits):
+    x = torch.ones(1000, requires_grad=True)
+    assert cost.kept_bytes(lambda: (x.exp() * 2).sum()) == 4000  # the output of exp, and nothing else
+    heads = students.variants(STUDENT, ["none", "slice"])
+    table = cost.compared(heads, digits, students.Lesson(batch=64), repeats=1)
+    assert table.loc["none", ["time ratio", "memory ratio"]].tolist() == [1, 1]
+    assert table.loc["slice", "memory ratio"] > 1
+
+
+def test_a_pretrained_transformer_from_disk_goes_through_the_same_scores(digits, made, tmp_path):
+    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4, "image_size": 16}
+    torch.manual_seed(0)
+    Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**small, num_register_tokens=2)).save_pretrained(tmp_path)
+    encoder = PretrainedViT(str(tmp_path), side=16).eval()
+    assert encoder.patches(made.data.test.images[:3]).shape == (3, 16, 32)
+    rows = score.table(prefixes.by_cut(prefixes.features(encoder, digits), "DINOv2", (8, 32), 0))
+    assert set(rows.method) == {"DINOv2", "DINOv2, random dims", "DINOv2, PCA", "DINOv2, top variance"}
+    z = [encoder.patches(getattr(made.data, part).images) for part in ("train", "test")]
+    found = removal.compared(*removal.sides(z, made), made.empty, 0, 2, 20)
+    assert found[found.metric == "affine R2"].set_index("method").value["cross-covariance"] < 0.05
+    with pytest.raises(RequestError, match="whole patches of 4"):
+        PretrainedViT(str(tmp_path), side=18)
+    with pytest.raises(RequestError, match="no vision transformer"):
+        PretrainedViT(str(tmp_path / "nowhere"))
+
+
+def test_levels_stand_beside_k_means_with_as_many_clusters(digits):
+    plain = students.variants(STUDENT, ["none"])["none"]
+    found = levels.clustered(STUDENT, plain, digits, LESSON, 0).set_index(["method", "metric", "dim"]).value
+    for m, k in {4: 16, 8: 16, 16: 32, 32: 64}.items():
+        assert found["slice", "clusters", m] <= k
+        assert found["none, k-means", "clusters", m] <= k
+        assert abs(found["shuffled labels", "AMI", m]) < 5
+        assert found["slice, k-means of the prefix", "AMI", m] > 10
+    assert 0 <= found["slice", "nesting by chance", 8] <= found["slice", "nesting", 8] <= 100
+
+
+# ----------------------------------------------------------------------------------- canvases and removal
+
+
+def test_a_patch_has_the_label_of_most_of_its_pixels(digits, made):
+    from mrl_lab.data.scenes import scenes
+
+    whole = scenes(digits, train=128, test=60, side=16, thing=6)["test"]
+    assert torch.equal(whole.images, made.data.test.images)
+    for i in range(20):
+        pixels = torch.full((16, 16), made.empty)
+        for r in range(2):
+            for c in range(2):
+                top, left = whole.corners[i, 0, r], whole.corners[i, 1, c]
+                if whole.grids[i, r, c] >= 0:
+                    pixels[top : top + 6, left : left + 6] = whole.grids[i, r, c]
+        for p in range(16):
+            block = pixels[p // 4 * 4 : p // 4 * 4 + 4, p % 4 * 4 : p % 4 * 4 + 4]
+            counts = block.flatten().bincount(minlength=11)
+            assert counts[made.test_y[i, p]] == counts.max()
+    assert torch.equal(made.at((4, 4)).test_y, made.test_y)
+    assert made.at((8, 8)).train_y.shape == (128, 64)
+
+
+@pytest.fixture(scope="module")
+def patches():
+    """Features in which position is affine in some dims, and content sits in others."""
+    draw = torch.Generator().manual_seed(0)
+    y = torch.randint(3, (200, 16), generator=draw)
+    z = torch.randn(200, 16, 24, generator=draw)
+    z[..., :2] += 4 * rasa.positions((4, 4)).float()
+    z[..., 2] += 3 * rasa.positions((4, 4)).float().square().sum(1)
+    z[..., 5:8] += 4 * torch.nn.functional.one_hot(y, 3)
+    return [removal.Patches(z[half], y[half], (4, 4)) for half in (slice(0, 100), slice(100, 200))]
+
+
+def test_exact_removals_take_affine_position_and_leave_content(patches):
+    train, test = patches
+    ways = removal.removals(train, 0, steps=3)
+    assert set(ways) >= {"raw", "RASA, as released", "RASA, orthogonal", "cross-covariance", "LEACE", "6 random dims"}
+    found = {name: removal.probed(train.after(way), test.after(way), 9, 0, 100) for name, way in ways.items()}
+    assert found["raw"]["affine R2"] > 0.6
+    for exact in ("cross-covariance", "LEACE"):
+        assert found[exact]["affine R2"] < 0.02
+        assert found[exact]["patch knn"] == pytest.approx(found["raw"]["patch knn"], abs=3)
+    assert found["6 random dims"]["affine R2"] > 0.3
+    assert found["raw"]["place"] > found["mean of each place"]["place"]
+    assert found["mean of each place"]["place"] < 10  # chance is 6.25
+
+
+def test_probes_are_those_of_scikit_learn(patches):
+    train, test = patches
+    found = removal.probed(train, test, 9, 0, 100)
+    where = rasa.positions((4, 4)).numpy()
+    z, _, place = train.flat()
+    asked, _, asked_place = test.flat()
+    r2 = LinearRegression().fit(z, where[place]).score(asked, where[asked_place])
+    assert found["affine R2"] == pytest.approx(r2, abs=0.01)
+    curved = removal.quadratic((4, 4)).numpy()
+    assert curved[5].tolist() == pytest.approx([(1 / 3 - 0.5) ** 2, (1 / 3 - 0.5) ** 2, 1 / 9])
+    r2 = LinearRegression().fit(z, curved[place]).score(asked, curved[asked_place])
+    assert found["quadratic R2"] == pytest.approx(r2, abs=0.02)
+
+
+def test_removal_is_scored_on_a_trained_student(made):
+    spec = students.Student((16, 32), prototypes=32, encoder="vit", layers=1, flip=False)
+    found = removal.scored(spec, made, LESSON, 0, steps=2, pictures=30)
+    assert set(found.metric) == {
+        *("affine R2", "quadratic R2", "MLP R2", "place"),
+        *("patch knn", "thing knn", "segmentation"),
+    }
+    assert found.groupby("method").size().nunique() == 1
+    assert found.notna()["value"].all()
+
+
+# --------------------------------------------------------------------------------------- figures, claims
+
+
+def test_figures_show_levels_masks_clusters_and_patches(digits):
+    history = students.learned(STUDENT, digits, LESSON, 0).history
+    fig = figures.over_training(history, SIZES)
+    assert [len(ax.lines) for ax in fig.axes] == [4, 4]
+    kinds = {"with the roll": CyclicMask((4, 4)), "without": InverseBlockMask((4, 4))}
+    told = [ax.get_title() for ax in figures.visibility(kinds, 500, 2).axes]
+    even, uneven = (np.diff([int(x) for x in t.split() if x.isdigit()])[0] for t in told if t.startswith("hidden"))
+    assert even < uneven
+    fig = figures.by_cluster(digits.test.images[:6], np.array([2, 1, 2, 0, 2, 1]), columns=3)
+    assert [ax.get_title() for ax in fig.axes] == [f"cluster {c}" for c in (2, 2, 2, 1, 1, 0)]
+
+
+def test_ways_stand_side_by_side_with_their_intervals():
+    rows = [
+        {"method": m, "metric": k, "seed": s, "value": v + 0.1 * s}
+        for m, v in (("raw", 0.5), ("LEACE", 0.0))
+        for k in ("affine R2", "patch knn")
+        for s in range(3)
+    ]
+    left, right = figures.side_by_side(score.table(rows), ["affine R2"], ["patch knn"]).axes
+    assert [t.get_text() for t in left.get_yticklabels()] == ["raw", "LEACE"]
+    (points,) = left.containers
+    assert points.lines[0].get_xdata().tolist() == pytest.approx([0.6, 0.1])
+    assert len(right.containers) == 1
+
+
+def test_colours_are_the_first_components_of_patches(patches):
+    axes, mean = figures.principal(patches[0].z)
+    picture = figures.colours(patches[0].z[0], (4, 4), axes, mean)
+    assert picture.shape == (4, 4, 3)
+    assert picture.min() == 0
+    assert picture.max() == 1
+    flat = patches[0].z.flatten(0, 1)
+    assert ((flat - mean) @ axes).var(0)[0] >= flat.var(0).max()
+
+
+def test_claims_are_decided_by_cells_that_the_studies_fill(digits, made):
+    heads = students.variants(STUDENT, ["slice", "none", "proj", "many", "wide"])
+    tables = [prefixes.scored(spec, digits, LESSON, 0) for spec in heads.values()]
+    tables.append(levels.clustered(heads["slice"], heads["none"], digits, LESSON, 0))
+    spec = students.Student((16, 32), prototypes=32, encoder="vit", layers=1, flip=False)
+    tables.append(removal.scored(spec, made, LESSON, 0, steps=2, pictures=30))
+    judged = stats.judge(claims(SIZES, 16, "4 random dims", masks=False), pd.concat(tables), "minutes")
+    assert judged.id.tolist() == ["F1", "F1a", "F1b", "F1c", "F2", "F3", "F3b", "R1", "R2", "R3", "R4", "R5"]
+    assert not judged.note.str.contains("no score").any(), judged.note.tolist()
+    assert "F4" in [c.id for c in claims(SIZES, 16, "4 random dims")]
