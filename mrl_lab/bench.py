@@ -92,6 +92,35 @@ def shortlist() -> Ways:
     return {"all dims": lambda: exact(queries, database, 10)} | ways
 
 
+def visual_tokens() -> Ways:
+    """M3, forward and backward at 1, 4, 16, 36 and 144 tokens: five passes with five runs of the tower, or one step."""
+    import torch
+
+    from mrl_lab.encoders import llava_weights
+    from mrl_lab.encoders.llava import Llava
+    from mrl_lab.methods.m3 import M3
+
+    llava = Llava(llava_weights.build(64, side=96, patch=8))
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (16, 3, 96, 96), dtype=torch.uint8, generator=draw)
+    ids = torch.randint(3, 64, (16, 24), generator=draw)
+    ids[:, 0] = 1
+    labels = ids.where(torch.arange(24) % 6 > 3, -100)
+    scales = (1, 4, 16, 36, 144)
+    alone, together = [M3(llava, (t,)) for t in scales], M3(llava, scales)
+
+    def separately() -> None:
+        llava.zero_grad()
+        for model in alone:
+            (model(images, ids, labels)[0] / len(alone)).backward()
+
+    def at_once() -> None:
+        llava.zero_grad()
+        together(images, ids, labels)[0].backward()
+
+    return {"five passes": separately, "all scales": at_once}
+
+
 def levels() -> Ways:
     """One training step of self-distillation (128 pictures, d 128): a single head, and Franca's five levels."""
     import torch
@@ -145,7 +174,7 @@ def start() -> Ways:
     return {"bare interpreter": way("pass"), "import mrl_lab": way("import mrl_lab")}
 
 
-BENCHES = {f.__name__: f for f in (step, heads, search, shortlist, levels, removal, start)}
+BENCHES = {f.__name__: f for f in (step, heads, search, shortlist, visual_tokens, levels, removal, start)}
 
 
 def measure(ways: Ways, least: int = 15, seconds_at_least: float = 5.0) -> dict[str, list[float]]:

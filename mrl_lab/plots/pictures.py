@@ -108,6 +108,23 @@ def reranked(
     return fig
 
 
+def told(images: Sequence, pooled: Sequence, words: Sequence[str], right: Sequence[bool], caption: str = "") -> Figure:
+    """Draw pictures, under each what coarser tokens would keep of it, and under that what was said; frames as above.
+
+    Args:
+        images, pooled: n pictures each. words: n texts below. right: whether each is the right answer.
+    """
+    fig = Figure(figsize=(1.75 * len(images), 4.1), layout="constrained")
+    fig.suptitle(caption, fontsize="medium")
+    upper, lower = fig.subplots(2, len(images), squeeze=False)
+    for i, (whole, coarse) in enumerate(zip(upper, lower, strict=True)):
+        _picture(whole, images[i], "")
+        _picture(coarse, pooled[i], "")
+        _frame(coarse, GREEN if right[i] else RED, "-" if right[i] else (0, (2.5, 1.5)))
+        coarse.set_xlabel(words[i], fontsize="x-small")
+    return fig
+
+
 def nesting(sizes: Sequence[int]) -> Figure:
     """Draw what nests: one embedding of d numbers, and under it each prefix with a loss of its own."""
     d = sizes[-1]

@@ -53,6 +53,8 @@ METRICS = {
     "mrr": "MRR{} (%)",
     "recall": "recall{} (%)",
     "spearman": "Spearman's ρ × 100",
+    "right": "right answers (%)",
+    "cell": "what is at a cell, right (%)",
 }
 AXES = {
     "dim": "dims kept, m",

@@ -1,0 +1,76 @@
+"""The world of the study: scenes of real things, their questions, the words, and what lies at each place of a picture.
+
+:func:`covered` says which thing covers the middle of each visual token: what the tower learns first, in the place of
+CLIP's own pre-training (there is no text for these pictures).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mrl_lab.data import Labelled
+from mrl_lab.data.asking import KINDS
+from mrl_lab.data.scenes import Scenes, scenes
+from mrl_lab.data.turns import Turns, Words, best_blind
+
+ASKED = (
+    "count",
+    "more",
+    "cell",
+    "cell",
+    "cell",
+    "list",
+)  # a scene's questions: cells thrice, since they are the hard ones
+GRID, PATCH, THING = 4, 8, 13  # visual tokens a side, pixels of each, pixels of a thing
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Scenes by split, the vocabulary, and the key under which results on them are kept."""
+
+    train: Scenes
+    validation: Scenes
+    test: Scenes
+    words: Words
+    key: dict
+    classes: int
+
+    def turns(self, part: str) -> Turns:
+        """Return rows to train on (all questions of a scene), or else to be asked one by one."""
+        return Turns(getattr(self, part), self.words.encode, alone=part != "train")
+
+    def of_kind(self, kind: str, part: str = "test") -> Tensor:
+        """Return which questions (Q,) are of a kind."""
+        return torch.tensor([k == kind for k in getattr(self, part).kinds])
+
+    def blind(self) -> dict[str, float]:
+        """Per cent that the best answer to the words alone gets right, by kind."""
+        right = best_blind(self.train, self.test).double()
+        return {kind: right[self.of_kind(kind)].mean().item() * 100 for kind in dict.fromkeys(ASKED)}
+
+
+def world(data: Labelled, train: int, test: int, validation: int = 400) -> World:
+    """Return scenes of ``data``'s pictures, 2 x 2 cells on 32 x 32 pixels, up to ``len(ASKED)`` questions each."""
+    counts = {"train": train, "validation": validation, "test": test}
+    made = scenes(data, **counts, side=GRID * PATCH, thing=THING, kinds=ASKED)
+    words = Words([*made["train"].questions, *made["train"].answers])
+    return World(**made, words=words, key={"things": data.key, **counts, "asked": ASKED}, classes=len(data.classes))
+
+
+def covered(asked: Scenes, classes: int) -> Tensor:
+    """Return what covers the middle of each token's patch (N, 16): 0 nothing, else 1 + class + classes * cell."""
+    middle = torch.arange(GRID) * PATCH + PATCH // 2
+    begins = asked.corners[:, :, None]  # (N, 2, 1, cells)
+    inside = ((middle[:, None] >= begins) & (middle[:, None] < begins + THING)).double()  # (N, 2, tokens, cells)
+    cells = asked.grids.shape[1]
+    number = torch.arange(cells * cells).view(cells, cells)
+    code = (1 + asked.grids + classes * number) * (asked.grids >= 0)
+    return torch.einsum("nir,njc,nrc->nij", inside[:, 0], inside[:, 1], code.double()).long().flatten(1)
+
+
+def chance(kind: str, classes: int) -> float:
+    """Per cent that guessing gets right."""
+    return 100 * KINDS[kind].chance(2, classes)

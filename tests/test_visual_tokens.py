@@ -1,0 +1,168 @@
+"""The study of visual tokens: labels of patches by a slow reference, a whole round in small, claims that can fail."""
+
+from dataclasses import replace
+from zlib import crc32
+
+import pandas as pd
+import pytest
+import torch
+
+from mrl_lab import bench, stats
+from mrl_lab.claims.visual_tokens import claims
+from mrl_lab.data.labelled import Labelled, Split
+from mrl_lab.study.tokens import answering, costs, gallery, training
+from mrl_lab.study.tokens.world import PATCH, THING, covered, world
+
+EFFORT = training.Effort(tower=3, base=3, steps=3, batch=8)
+
+
+@pytest.fixture(scope="module")
+def small():
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 10
+    split = Split(torch.randint(256, (60, 1, 28, 28), dtype=torch.uint8, generator=draw), labels)
+    names = tuple("abcdefghij")
+    data = Labelled("noise", {"noise": 0}, split, split, split, names, (0.5,), (0.5,), [])
+    return world(data, train=40, test=30, validation=10)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path))
+
+
+def test_what_covers_a_patch_is_the_thing_on_its_middle(small):
+    found = covered(small.train, small.classes).view(-1, 4, 4)
+    scenes = small.train
+    for n in range(len(scenes.grids)):
+        for i in range(4):
+            for j in range(4):
+                y, x, right = i * PATCH + PATCH // 2, j * PATCH + PATCH // 2, 0
+                for r in range(2):
+                    for c in range(2):
+                        top, left = scenes.corners[n, 0, r], scenes.corners[n, 1, c]
+                        inside = top <= y < top + THING and left <= x < left + THING
+                        if inside and scenes.grids[n, r, c] >= 0:
+                            right = 1 + int(scenes.grids[n, r, c]) + 10 * (2 * r + c)
+                assert found[n, i, j] == right
+
+
+def test_ways_begin_alike_and_frozen_parts_stay(small):
+    begun = training.start(small, EFFORT)
+    tower = [name for name in begun if "vision_tower" in name]
+    language = [name for name in begun if "language_model" in name]
+    frozen = training.tuned(training.WAYS["frozen tower"], small, EFFORT, 0).state_dict()
+    assert all(torch.equal(frozen[name], begun[name]) for name in tower)
+    assert not all(torch.equal(frozen[name], begun[name]) for name in language)
+    frozen = training.tuned(training.WAYS["frozen language"], small, EFFORT, 0).state_dict()
+    assert all(torch.equal(frozen[name], begun[name]) for name in language)
+    assert not all(torch.equal(frozen[name], begun[name]) for name in tower)
+
+
+def test_scores_are_shares_of_right_answers_at_each_scale(small):
+    table = answering.scores("all tokens", small, EFFORT, 0)
+    right = answering.answered("all tokens", small, EFFORT, 0, "average")["right"]
+    of = small.of_kind("cell")
+    for t, row in zip(training.SCALES, right, strict=True):
+        mine = table[(table.method == "all tokens, pooled") & (table.metric == "cell") & (table.tokens == t)]
+        assert mine.value.item() == pytest.approx(100 * row[of].double().mean().item())
+    full = table[table.tokens == 16].groupby("metric").value.nunique()
+    assert (full == 1).all(), "at all tokens nothing is dropped, so all ways to drop agree"
+    blind = answering.scores("blind", small, EFFORT, 0)
+    assert set(blind.tokens) == {0}
+
+
+def test_choosing_keeps_its_order_and_needs_as_many_seeds_as_scales(small):
+    table = answering.choosing(small, EFFORT, 0, range(3)).set_index("metric").value
+    assert table["oracle"] == pytest.approx(table["best scale"] + table["oracle gain"])
+    assert table["oracle tokens, wrong as 1"] <= table["oracle tokens, wrong as 16"]
+    assert 1 <= table["cascade tokens"] <= 21
+    assert table["luck gain"] >= 0
+    alone = answering.choosing(small, EFFORT, 0, range(1)).set_index("metric").value
+    assert "luck gain" not in alone
+
+
+def test_the_gallery_tells_what_generation_says_and_averages_windows(small):
+    model = training.tuned(training.WAYS["M3"], small, EFFORT, 0)
+    shown = gallery.gallery(model, small)
+    right = answering.answered("M3", small, EFFORT, 0)["right"]
+    questions = list(zip(small.test.questions, small.test.answers, small.test.picture.tolist(), strict=True))
+    for told in shown:
+        alike = [
+            q
+            for q, (words, answer, i) in enumerate(questions)
+            if (words, answer) == (told.question, told.answer) and torch.equal(small.test.images[i], told.image)
+        ]
+        said = [told.said[t] == told.answer for t in training.SCALES]
+        assert said == right[:, alike[0]].bool().tolist()
+    picture = shown[0].image
+    assert torch.equal(gallery.averaged(picture, 1)[:, 5, 5], picture.float().mean((1, 2)).byte())
+    assert replace(shown[0], answer="b", said={1: "a", 4: "b", 16: "b"}).smallest() == 4
+
+
+def test_the_formula_stands_beside_the_paper_and_the_clock_runs(small):
+    table = costs.of_llava()
+    assert (table["prefill, ours (TFLOPs)"] - table["prefill, paper (TFLOPs)"]).abs().max() < 0.1
+    timed = costs.measured(training.WAYS["M3"].build(len(small.words)), small, [2, 4], least=1)
+    assert timed.shape == (3, 2)
+    assert (timed > 0).all().all()
+
+
+def world_of_claims(**broken: float) -> pd.DataFrame:
+    """Scores in which all claims hold, except where ``broken`` moves the scores of a method by so many points."""
+    rows = []
+    good = {"count": (98, 99, 99), "cell": (50, 80, 90), "list": (20, 60, 80)}
+    lost = {"M3": 0, "all tokens, pooled": 45, "separate, 1": 0, "separate, 4": 0, "all tokens": 0, "random scale": 3}
+    lost |= {"random scale, equal tokens": 0, "M3, spatial": 5, "M3, first": 5, "frozen tower": 9, "frozen language": 9}
+    for method, points in (lost | {"M3 without 4": 0}).items():
+        for kind, values in good.items():
+            for i, (t, value) in enumerate(zip((1, 4, 16), values, strict=True)):
+                less = (
+                    points + (2 if method == "all tokens, pooled" and t == 1 else 0) + broken.get(method, 0) * (2 - i)
+                )
+                rows.append((method, kind, t, value - less))
+    found = {"oracle gain": 9, "luck gain": 2, "best scale": 80, "cascade": 80, "cascade tokens": 9}
+    found |= {"oracle tokens, wrong as 1": 2, "oracle tokens, wrong as 16": 5}
+    rows += [("M3", metric, None, value + broken.get(metric, 0)) for metric, value in found.items()]
+    table = [
+        {"method": m, "metric": k, "tokens": t, "seed": s, "value": v + crc32(f"{m}{k}{t}{s}".encode()) / 2**36}
+        for m, k, t, v in rows
+        for s in range(3)
+    ]
+    return pd.DataFrame(table).assign(layer=None, dim=None).astype({"tokens": "Int64"})
+
+
+def test_every_claim_can_be_shown():
+    verdicts = stats.judge(claims(), world_of_claims(), "hour")
+    assert verdicts.set_index("id").verdict.to_dict() == dict.fromkeys(verdicts.id, stats.SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("broken", "fails"),
+    [
+        ({"all tokens, pooled": -30}, {"C1", "C1b"}),
+        ({"separate, 1": -5}, {"C2"}),
+        ({"random scale": -5}, {"C5"}),
+        ({"random scale, equal tokens": -5}, {"C5b"}),
+        ({"M3, first": -10}, {"C6"}),
+        ({"frozen tower": -9}, {"C7"}),
+        ({"M3 without 4": -35}, {"C8"}),
+        ({"luck gain": 9}, {"C4"}),
+        ({"cascade tokens": 9}, {"C4b"}),
+    ],
+)
+def test_each_claim_fails_where_its_rule_is_broken(broken, fails):
+    verdicts = stats.judge(claims(), world_of_claims(**broken), "hour").set_index("id").verdict
+    assert set(verdicts.index[verdicts == stats.NOT_SHOWN]) == fails
+
+
+def test_one_step_with_all_scales_gives_the_gradients_of_five_passes_for_less():
+    ways = bench.visual_tokens()
+    model = ways["all scales"].__closure__
+    llava = next(cell.cell_contents for cell in model if hasattr(cell.cell_contents, "patches"))
+    gradients = []
+    for run in ways.values():
+        run()
+        gradients.append({name: p.grad.clone() for name, p in llava.named_parameters() if p.grad is not None})
+    for name, g in gradients[0].items():
+        torch.testing.assert_close(g, gradients[1][name], atol=1e-5, rtol=1e-3)
