@@ -224,9 +224,22 @@ def test_probes_are_those_of_scikit_learn(patches):
     r2 = LinearRegression().fit(z, where[place]).score(asked, where[asked_place])
     assert found["affine R2"] == pytest.approx(r2, abs=0.01)
     curved = removal.quadratic((4, 4)).numpy()
-    assert curved[5].tolist() == pytest.approx([(1 / 3 - 0.5) ** 2, (1 / 3 - 0.5) ** 2, 1 / 9])
+    assert curved[5].tolist() == pytest.approx([1 / 36] * 3)
+    middle = rasa.positions((4, 4)).numpy() - 0.5
+    assert middle.T @ (curved - curved.mean(0)) == pytest.approx(0), "nothing affine is in it"
     r2 = LinearRegression().fit(z, curved[place]).score(asked, curved[asked_place])
     assert found["quadratic R2"] == pytest.approx(r2, abs=0.02)
+
+
+def test_clusters_that_are_places_have_no_spatial_entropy():
+    place = torch.arange(16).repeat(40)  # 40 pictures
+    even = torch.arange(40).repeat_interleave(16)  # each cluster stands once at every place
+    assert removal.entropy_of_places(place.numpy(), place.numpy()) == pytest.approx(0)
+    assert removal.entropy_of_places(even.numpy(), place.numpy()) == pytest.approx(1)
+    z = torch.eye(16)[place] + 0.05 * torch.randn(640, 16, generator=torch.Generator().manual_seed(0))
+    found = removal.spatial_entropy(z, place, 0)
+    assert found["spatial entropy"] < 0.1
+    assert 0.5 < found["spatial entropy by chance"] < 1, "few members cannot stand everywhere"
 
 
 def test_removal_is_scored_on_a_trained_student(made):
@@ -235,6 +248,7 @@ def test_removal_is_scored_on_a_trained_student(made):
     assert set(found.metric) == {
         *("affine R2", "quadratic R2", "MLP R2", "place"),
         *("patch knn", "thing knn", "segmentation"),
+        *("spatial entropy", "spatial entropy by chance"),
     }
     assert found.groupby("method").size().nunique() == 1
     assert found.notna()["value"].all()

@@ -44,11 +44,14 @@ def _nested(sizes: Sequence[int]) -> list[Claim]:
         Claim(
             "F1",
             "Sliced heads make prefixes better than a single head does, at no loss for the whole feature (1 point)",
-            "DINOv2-style baseline at a quarter: behind at every prefix",
+            "a plot without numbers: above DINOv2-L from d to d/64 (k-NN, ImageNet-v2)",
             [*ahead("slice", "none", half), whole],
         ),
         Claim(
-            "F1a", "… by 8 points at D/16 and D/8", "+10 to +28 at D/16, small runs", ahead("slice", "none", short, 8)
+            "F1a",
+            "… by 8 points at D/16 and D/8",
+            "no figures; one small run before this study: +28 and +18",
+            ahead("slice", "none", short, 8),
         ),
         Claim(
             "F1b",
@@ -95,7 +98,12 @@ def _masked() -> Claim:
     better = difference("cyclic", "inverse block", "patch knn").must(
         above=0.0, name="cyclic − inverse block, patch k-NN"
     )
-    return Claim("F4", "CyclicMask makes better patches than inverse block masks", "Pascal VOC: +0.4 mIoU", [better])
+    return Claim(
+        "F4",
+        "CyclicMask makes better patches than inverse block masks",
+        "VOC in context 69.8 with and without (version 1, by its reviews)",
+        [better],
+    )
 
 
 def _position(places: int, random: str) -> list[Claim]:
@@ -115,7 +123,7 @@ def _position(places: int, random: str) -> list[Claim]:
         Claim(
             "R2",
             "… and patches keep their content (k-NN within 1 point)",
-            "+1.5 to +2.6 mIoU in-context segmentation",
+            "in context 76.2 to 76.7 (VOC), 35.0 to 35.3 (ADE20K); linear unchanged",
             [same.must(above=-1.0, below=1.0, name="patch k-NN, after − before")],
         ),
         Claim(

@@ -53,6 +53,8 @@ class ConvNet(nn.Module):
         widths: channels of the first two blocks.
         norm: "batch", or "group" where several processes must compute exactly what one would.
         positions: with the position map; left out, the net takes pictures of any size.
+        standardised: each dim of z at mean 0 and variance 1 (BatchNorm without gain), as self-supervision needs it: of
+            features that are all positive, the cosine sees little but their mean.
         mean, std: scaling by channel.
     """
 
@@ -63,6 +65,7 @@ class ConvNet(nn.Module):
         widths: tuple[int, int] = (32, 64),
         norm: str = "batch",
         positions: bool = True,
+        standardised: bool = False,
         mean: Sequence[float] = (0.5,),
         std: Sequence[float] = (0.5,),
     ) -> None:
@@ -77,11 +80,12 @@ class ConvNet(nn.Module):
         self.position = nn.Parameter(0.02 * torch.randn_like(places)) if positions else None
         self.second = nn.Sequential(nn.MaxPool2d(2), _block(widths[0], widths[1], 1, norm))
         self.last = nn.Sequential(nn.MaxPool2d(2), _block(widths[1], d, 1, norm))
+        self.standard = nn.BatchNorm1d(d, affine=False) if standardised else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(self.scale(x))  # (B, w0, H/2, W/2)
         x = x if self.position is None else x + self.position
-        return self.last(self.second(x)).mean((2, 3))  # (B, d, H/8, W/8) -> (B, d)
+        return self.standard(self.last(self.second(x)).mean((2, 3)))  # (B, d, H/8, W/8) -> (B, d)
 
 
 class ViT(nn.Module):

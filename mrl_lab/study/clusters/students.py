@@ -55,7 +55,7 @@ class Student:
             raise unknown("encoder", self.encoder, ENCODERS)
         if self.encoder == "vit":
             return PatchViT(shape, d, layers=self.layers, patch=self.patch, **scale)
-        return ConvNet(shape, d, positions=False, **scale)
+        return ConvNet(shape, d, positions=False, standardised=True, **scale)
 
     def build(self, data: Labelled, lesson: Lesson, seed: int) -> SelfDistillation:
         """Return student and teacher, untrained; at one seed the encoder is the same for every head."""
