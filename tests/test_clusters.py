@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from mrl_lab import data, score, stats
 from mrl_lab.claims.clustering import claims
 from mrl_lab.distil.teacher import evenness
+from mrl_lab.encoders import ConvNet
 from mrl_lab.encoders.patches import PretrainedViT
 from mrl_lab.errors import RequestError
 from mrl_lab.methods import rasa
@@ -98,6 +99,17 @@ def test_every_head_starts_from_the_same_encoder_and_training_is_kept(digits, mo
     for a, b in zip(first.encoder.parameters(), again.encoder.parameters(), strict=True):
         assert torch.equal(a, b)
     pd.testing.assert_frame_equal(again.history, first.history)
+
+
+def test_features_of_the_convolutional_student_are_standardised(digits):
+    shape, x, made = tuple(digits.train.images.shape[1:]), digits.train.images[:200], []
+    for standardised in (False, True):
+        torch.manual_seed(0)
+        made.append(ConvNet(shape, 16, positions=False, standardised=standardised).train()(x))
+    plain, z = made
+    wanted = (plain - plain.mean(0)) / (plain.var(0, correction=0) + 1e-5).sqrt()  # BatchNorm's own 1e-5
+    assert torch.allclose(z, wanted, atol=1e-4)
+    assert isinstance(STUDENT.body(digits).standard, torch.nn.BatchNorm1d)
 
 
 def test_a_collapse_is_told(digits):

@@ -54,7 +54,8 @@ class ConvNet(nn.Module):
         norm: "batch", or "group" where several processes must compute exactly what one would.
         positions: with the position map; left out, the net takes pictures of any size.
         standardised: each dim of z at mean 0 and variance 1 (BatchNorm without gain), as self-supervision needs it: of
-            features that are all positive, the cosine sees little but their mean.
+            features that are all positive, the cosine sees little but their mean (Franca's control without nesting, 200
+            steps on 10,000 pictures, k-NN: 81.1 with it, 76.1 without, 80.3 on the pixels, 77.0 before training).
         mean, std: scaling by channel.
     """
 
