@@ -1,0 +1,95 @@
+"""Sentence models: what each method trains, at which cuts, and what the claims ask of the table."""
+
+import pandas as pd
+import pytest
+import torch
+from small_texts import ROWS, TEXTS, encoder
+
+from mrl_lab import score, stats
+from mrl_lab.claims.sentences import METRIC, claims
+from mrl_lab.encoders.tokens import TextRows
+from mrl_lab.errors import RequestError
+from mrl_lab.study.sentences import models
+
+SETUP = models.Setup(layers=2, d=32, triplets=36, steps=2, batch=4, words=60)
+
+
+@pytest.fixture(autouse=True)
+def small_texts(monkeypatch):
+    """SNLI is these 36 rows, and the pieces those of the small vocabulary."""
+    pieces = encoder().tokenizer
+    monkeypatch.setattr(models, "tokenizer", lambda *_: pieces)
+    monkeypatch.setattr(models, "rows", lambda *_: TextRows(pieces, ROWS, leave_out_copies=True))
+
+
+@pytest.mark.parametrize("method", models.METHODS)
+def test_methods_share_first_weights_and_their_loss_is_the_sum_of_its_parts(method):
+    cut = (1, 8) if method == "separate" else None
+    model, plain = models.build(method, SETUP, 0, cut), models.build("plain", SETUP, 0)
+    first = plain.encoder.state_dict()
+    assert all(torch.equal(weight, first[name]) for name, weight in model.encoder.state_dict().items())
+    total, parts = model(*models.rows()[torch.arange(8)])
+    torch.testing.assert_close(total, sum(parts.values()))
+    assert model.encoder.layers == (1 if cut else 2)
+
+
+def test_a_separate_model_is_trained_at_its_own_width_and_nothing_else():
+    model = models.build("separate", SETUP, 0, (1, 8))
+    states = []
+
+    def watch(_, __, out):
+        out.retain_grad()
+        states.append(out)
+
+    model.encoder.register_forward_hook(watch)
+    model(*models.rows()[torch.arange(8)])[0].backward()
+    assert states[0].grad[:, :, 1, :8].abs().max() > 0
+    assert states[0].grad[:, :, 1, 8:].abs().max() == 0
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "a"))
+    first, other = (models.trained("2DMSE", SETUP, s).encode(TEXTS[:3]) for s in (0, 1))
+    monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "b"))
+    assert torch.equal(models.trained("2DMSE", SETUP, 0).encode(TEXTS[:3]), first)
+    assert not torch.equal(first, other)
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(RequestError, match="Starbuks"):
+        models.build("Starbuks", SETUP, 0)
+
+
+def test_the_nearest_sentences_leave_out_the_query_and_escape_what_they_say():
+    states = torch.zeros(3, 2, 4)
+    states[:, 1] = torch.tensor([[1.0, 0, 0, 0], [1.0, 0, 0, 9], [0.5, 1, 0, 0]])
+    said = ["one", "<two>", "three"]
+    assert models.nearest(states, said, 0, layer=1, dim=2, k=1).endswith(
+        "<ol><li>&lt;two&gt; <small>(1.00)</small></li></ol>"
+    )
+    assert "three" in models.nearest(states, said, 0, layer=1, dim=4, k=1)
+
+
+def table(value):
+    """All cells the claims ask for, three seeds, each ``value(method, n, m)``."""
+    rows = []
+    for seed in range(3):
+        for place, method in enumerate(models.METHODS):
+            for n in range(1, 5):
+                values = {m: value(method, n, m) + 0.01 * seed * (place + n) for m in (4, 8, 16, 32)}
+                how = {"method": method, "metric": METRIC, "seed": seed, "n": 9}
+                rows += [row | {"layer": n} for row in score.tidy(values, **how)]
+        for n in range(1, 5):
+            value_here = {"metric": "speed-up over N / n", "value": 0.9 + 0.01 * seed + 0.001 * n}
+            rows.append({"method": "2DMSE", "seed": seed, "layer": n, "n": 9} | value_here)
+    return pd.DataFrame(rows)
+
+
+def test_verdicts_follow_the_table():
+    asked = claims(4, (4, 8, 16, 32), [(1, 4), (2, 8), (3, 16), (4, 32)])
+    better = {"2DMSE": 5.0, "Starbucks": 9.0, "separate": 9.5}
+    found = stats.judge(asked, table(lambda method, n, m: 50 + better.get(method, 0.0)), "hour").set_index("id").verdict
+    assert found["C1"] == found["C2"] == found["C5"] == found["C6"] == found["C8"] == "shown"
+    assert found["C9"] == found["C3"] == "not shown"
+    worse = stats.judge(asked, table(lambda method, n, m: 50 - better.get(method, 0.0)), "hour").set_index("id").verdict
+    assert worse["C1"] == worse["C2"] == worse["C6"] == worse["C5"] == "not shown"
