@@ -122,7 +122,7 @@ def visual_tokens() -> Ways:
 
 
 def levels() -> Ways:
-    """One training step of self-distillation (128 pictures, d 128): a single head, and Franca's five levels."""
+    """One training step of self-distillation (128 pictures, d 64 as in 06): a single head, and Franca's five levels."""
     import torch
 
     from mrl_lab.data.crops import MultiCrop
@@ -134,8 +134,8 @@ def levels() -> Ways:
     crops = MultiCrop(pictures, small=2, side=16)[torch.arange(128)]
 
     def one_step(head: str) -> Callable[[], None]:
-        body = lambda: ConvNet((1, 28, 28), 128, positions=False)  # noqa: E731
-        model = franca(body, (8, 16, 32, 64, 128), steps=100, head=head, prototypes=128, patches=False)
+        body = lambda: ConvNet((1, 28, 28), 64, positions=False, standardised=True)  # noqa: E731
+        model = franca(body, (4, 8, 16, 32, 64), steps=100, head=head, prototypes=64, patches=False)
         update = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3, fused=True)
 
         def way() -> None:

@@ -62,7 +62,7 @@ def fit(
     after_step: Callable[[int], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
-    """Train ``model`` in place for ``steps`` steps and return its history.
+    """Train ``model`` in place for ``steps`` steps; return one row a step: step, lr, total and the parts.
 
     Args:
         model: forward(*tensors) -> (total, {name: part}).
@@ -73,42 +73,64 @@ def fit(
         checkpoint: file to continue from and to save to every ``save_every`` steps (bit-equal on CPU).
         after_step: called with the step's number after each update; say: receives at most ten lines of progress.
 
-    Returns:
-        One row a step: step, lr, total and the parts.
-
     Raises:
         RequestError: settings that cannot work, before the first step.
         FloatingPointError: a loss that is not finite; names the step and the part.
     """
     _check(rows, steps, batch, lr, optimizer, schedule)
-    accelerator = (compute or choose()).accelerator()
     update = OPTIMIZERS[optimizer]([p for p in model.parameters() if p.requires_grad], lr, weight_decay)
     rate = torch.optim.lr_scheduler.LambdaLR(update, lambda step: SCHEDULES[schedule](step / steps))
-    wrapped, update = accelerator.prepare(model, update)
-    start, log = _resume(checkpoint, model, update, rate)
-    wrapped.train()
-    for step, index in zip(range(start, steps), batches(len(rows), batch, seed, start), strict=False):
-        share = index[accelerator.process_index :: accelerator.num_processes]
-        with accelerator.autocast():
-            total, parts = wrapped(*(t.to(accelerator.device) for t in rows[share]))
-        log.append(_note(step, rate.get_last_lr()[0], total, parts))
-        accelerator.backward(total)
-        if clip is not None:
-            accelerator.clip_grad_norm_(model.parameters(), clip)
-        update.step()
-        update.zero_grad()
-        rate.step()
+    run = _Run((compute or choose()).accelerator(), model, update, rate, checkpoint)
+    for step, index in zip(range(run.begin, steps), batches(len(rows), batch, seed, run.begin), strict=False):
+        total = run.step(step, rows, index, clip)
         if after_step is not None:
             after_step(step)
-        if accelerator.device.type == "cpu" or (step + 1) % 50 == 0:  # on a GPU each look waits for the card
-            _stop_if_not_finite(log[-50:])
+        run.stop_if_not_finite(step)
         if say is not None and (step + 1) % max(1, steps // 10) == 0:
             say(f"step {step + 1}/{steps}  loss {total.item():.3f}")
-        if checkpoint is not None and (step + 1) % save_every == 0 and accelerator.is_main_process:
-            _save(checkpoint, step + 1, model, update, rate, log)
-    _stop_if_not_finite(log[-50:])
-    model.eval()
-    return _history(log, accelerator)
+        if (step + 1) % save_every == 0:
+            run.save(step + 1)
+    return run.finish()
+
+
+class _Run:
+    """A training under way: all that a step changes and a checkpoint holds."""
+
+    def __init__(self, accelerator, model: nn.Module, update, rate, checkpoint: Path | None) -> None:
+        self.accelerator, self.model, self.rate, self.checkpoint = accelerator, model, rate, checkpoint
+        self.wrapped, self.update = accelerator.prepare(model, update)
+        self.begin, self.log = _resume(checkpoint, model, self.update, rate)
+        self.wrapped.train()
+
+    def step(self, number: int, rows: Rows, index: Tensor, clip: float | None) -> Tensor:
+        """Learn from this process's share of the rows ``index`` and return the loss."""
+        share = index[self.accelerator.process_index :: self.accelerator.num_processes]
+        with self.accelerator.autocast():
+            total, parts = self.wrapped(*(t.to(self.accelerator.device) for t in rows[share]))
+        self.log.append(_note(number, self.rate.get_last_lr()[0], total, parts))
+        self.accelerator.backward(total)
+        if clip is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), clip)
+        self.update.step()
+        self.update.zero_grad()
+        self.rate.step()
+        return total
+
+    def stop_if_not_finite(self, number: int) -> None:
+        """Look at the last losses; on a GPU not after every step, since each look waits for the card."""
+        if self.accelerator.device.type == "cpu" or (number + 1) % 50 == 0:
+            _stop_if_not_finite(self.log[-50:])
+
+    def save(self, done: int) -> None:
+        """Write the checkpoint after ``done`` steps, if one was asked for."""
+        if self.checkpoint is not None and self.accelerator.is_main_process:
+            _save(self.checkpoint, done, self.model, self.update, self.rate, self.log)
+
+    def finish(self) -> pd.DataFrame:
+        """Leave the model ready to be used and return the history."""
+        _stop_if_not_finite(self.log[-50:])
+        self.model.eval()
+        return _history(self.log, self.accelerator)
 
 
 def batches(n: int, batch: int, seed: int, start: int = 0) -> Iterator[Tensor]:

@@ -18,17 +18,15 @@ from mrl_lab.errors import RequestError
 from mrl_lab.methods import rasa
 from mrl_lab.methods.masks import CyclicMask, InverseBlockMask
 from mrl_lab.study.clusters import canvases, cost, figures, levels, prefixes, removal, students
+from mrl_lab.study.models import embed
+from mrl_lab.study.pictures import states
 
 SIZES = (4, 8, 16, 32)
 LESSON = students.Lesson(steps=6, batch=64)
 STUDENT = students.Student(SIZES, prototypes=64)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MRL_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +123,7 @@ def test_an_unknown_encoder_is_refused(digits):
 
 def test_40_prefixes_stand_beside_random_dims_pca_and_floors(digits):
     found = prefixes.scored(STUDENT, digits, LESSON, 0, probe=(32,)).set_index(["method", "metric", "dim"]).value
-    f = prefixes.features(students.learned(STUDENT, digits, LESSON, 0).encoder, digits)
+    f = states(students.learned(STUDENT, digits, LESSON, 0).encoder, digits)
     assert found["slice", "knn", 8] == pytest.approx(score.knn(f.z, f.database, f.database_y, f.y, [8])[8])
     for way in ("random dims", "top variance"):  # all dims, in another order
         assert found[f"slice, {way}", "knn", 32] == pytest.approx(found["slice", "knn", 32], abs=0.5)
@@ -133,7 +131,7 @@ def test_40_prefixes_stand_beside_random_dims_pca_and_floors(digits):
     floor = prefixes.floors(STUDENT, digits, 0).set_index(["method", "dim"]).value
     assert floor["pixels", 64] > 90
     body = students.untrained(STUDENT, digits, 0)
-    z, database = (prefixes.embed(body, x.images) for x in (digits.test, digits.train))
+    z, database = (embed(body, x.images) for x in (digits.test, digits.train))
     assert floor["untrained", 4] == pytest.approx(
         score.knn(z, database, digits.train.labels, digits.test.labels, [4])[4]
     )
@@ -156,7 +154,7 @@ def test_a_pretrained_transformer_from_disk_goes_through_the_same_scores(digits,
     Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**small, num_register_tokens=2)).save_pretrained(tmp_path)
     encoder = PretrainedViT(str(tmp_path), side=16).eval()
     assert encoder.patches(made.data.test.images[:3]).shape == (3, 16, 32)
-    rows = score.table(prefixes.by_cut(prefixes.features(encoder, digits), "DINOv2", (8, 32), 0))
+    rows = score.table(prefixes.by_cut(states(encoder, digits), "DINOv2", (8, 32), 0))
     assert set(rows.method) == {"DINOv2", "DINOv2, random dims", "DINOv2, PCA", "DINOv2, top variance"}
     z = [encoder.patches(getattr(made.data, part).images) for part in ("train", "test")]
     found = removal.compared(*removal.sides(z, made), made.empty, 0, 2, 20)

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import struct
 from pathlib import Path
 
@@ -16,18 +15,6 @@ from mrl_lab.data import catalogue, named, pairs, pictures, places, rows
 from mrl_lab.data.labelled import statistics
 from mrl_lab.data.places import Found
 from mrl_lab.errors import RequestError
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-
-
-@pytest.fixture
-def shared(monkeypatch):
-    """The shared data folder, or the one that MRL_LAB_DATA names."""
-    folder = Path(os.environ.get("MRL_LAB_DATA") or SHARED)
-    if not folder.is_dir():
-        pytest.skip("no shared data here: set MRL_LAB_DATA to the folder")
-    monkeypatch.setenv("MRL_LAB_DATA", str(folder))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import zipfile
 
 import pytest
 import torch
-from test_data import shared  # noqa: F401
 
 from mrl_lab.data import places, questions, texts
 from mrl_lab.data.places import Found

@@ -65,7 +65,7 @@ def functions() -> list[tuple[str, ast.FunctionDef]]:
 
 def test_functions_are_short():
     lengths = {name: node.end_lineno - node.lineno + 1 for name, node in functions()}
-    assert {name: n for name, n in lengths.items() if n > 65} == {}, "with the docstring"
+    assert {name: n for name, n in lengths.items() if n > 50} == {}, "with the docstring"
     bodies = []
     for _, node in functions():
         body = node.body[1:] if ast.get_docstring(node) else node.body

@@ -1,8 +1,6 @@
 """Scenes and talks about them: answers read off the grid by hand, blind guessing at chance, pixels in their place."""
 
-import os
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
@@ -178,7 +176,7 @@ def test_a_split_without_a_class_and_data_without_pictures_are_refused():
         scenes(vectors, train=5, test=0)
 
 
-@pytest.mark.skipif(not Path(os.environ.get("MRL_LAB_DATA", "-")).is_dir(), reason="MRL_LAB_DATA names no folder")
+@pytest.mark.usefixtures("shared")
 def test_real_things_and_real_questions():
     data = load("fashion_mnist", train=400, validation=50, test=200)
     made = scenes(data, train=50, test=50)

@@ -150,7 +150,8 @@ def test_ties_are_broken_by_id():
 
 
 def test_faiss_agrees():
-    faiss = pytest.importorskip("faiss")
+    import faiss
+
     queries, database = tables(n=2000, m=16)
     index = faiss.IndexFlatIP(16)
     index.add(database.numpy())
@@ -222,7 +223,8 @@ def test_39_hnsw_says_what_its_time_depends_on(graph):
 
 
 def test_39_one_thread_builds_the_same_graph_again_and_the_count_is_put_back(graph):
-    faiss = pytest.importorskip("faiss")
+    import faiss
+
     index, database, queries = graph
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(3)
@@ -251,7 +253,6 @@ def test_39_an_index_is_built_over_unit_rows_only(build, rows):
 @pytest.mark.parametrize("build", [search.hnsw, search.ivf])
 def test_39_rows_of_zeros_may_stand_in_an_index(build):
     """The first dims of a feature after a ReLU can all be zero; such a row is like nothing, and breaks nothing."""
-    pytest.importorskip("faiss")
     rows = unit_prefix(torch.cat([torch.zeros(1, 4), tables(n=50, m=4)[1].abs()]), 4)
     _, ids = build(rows).search(rows[1:4], 51)
     assert ids[:, 0].tolist() == [1, 2, 3]

@@ -111,7 +111,6 @@ def test_the_last_row_is_exact_search_and_sets_the_default_target(made):
 
 @pytest.mark.parametrize(("engine", "efforts"), [("ivf", (1, 2, 30)), ("hnsw", (100, 300))])
 def test_an_index_is_planned_with_its_effort(made, quality, engine, efforts):
-    pytest.importorskip("faiss")
     queries, database, _, _ = made
     build = {"ivf": {"lists": 30}, "hnsw": {"links": 16}}[engine]
     how = {"shortlist_dims": (8, 16), "lengths": (50, 100), "efforts": efforts, "engine": engine, "repeats": 1, **build}

@@ -160,7 +160,6 @@ def test_22_probing_every_list_costs_all_rows_and_the_centroids():
 
 @pytest.mark.parametrize("engine", ["hnsw", "ivf"])
 def test_an_index_on_the_prefix_with_a_rerank_finds_what_exact_search_finds(engine):
-    pytest.importorskip("faiss")
     draw = torch.Generator().manual_seed(1)
     scale = 0.9 ** torch.arange(32)
     queries, database = (torch.randn(n, 32, generator=draw) * scale for n in (50, 3000))

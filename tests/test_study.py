@@ -18,12 +18,7 @@ RECIPE = Recipe(epochs=2, lr=0.01)
 NESTED, FULL = Model(SIZES, 16), Model((16,), 16)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """A cache of its own, so that these tests see what is computed and what is reused."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MRL_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from mrl_lab import bench, stats
 from mrl_lab.claims.visual_tokens import claims
 from mrl_lab.data.labelled import Labelled, Split
-from mrl_lab.study.tokens import answering, costs, gallery, training
+from mrl_lab.study.tokens import answering, costs, told, training
 from mrl_lab.study.tokens.world import PATCH, THING, covered, world
 
 EFFORT = training.Effort(tower=3, base=3, steps=3, batch=8)
@@ -82,21 +82,21 @@ def test_choosing_keeps_its_order_and_needs_as_many_seeds_as_scales(small):
     assert "luck gain" not in alone
 
 
-def test_the_gallery_tells_what_generation_says_and_averages_windows(small):
+def test_what_is_told_is_what_generation_says_and_averages_windows(small):
     model = training.tuned(training.WAYS["M3"], small, EFFORT, 0)
-    shown = gallery.gallery(model, small)
+    shown = told.asked(model, small)
     right = answering.answered("M3", small, EFFORT, 0)["right"]
     questions = list(zip(small.test.questions, small.test.answers, small.test.picture.tolist(), strict=True))
-    for told in shown:
+    for one in shown:
         alike = [
             q
             for q, (words, answer, i) in enumerate(questions)
-            if (words, answer) == (told.question, told.answer) and torch.equal(small.test.images[i], told.image)
+            if (words, answer) == (one.question, one.answer) and torch.equal(small.test.images[i], one.image)
         ]
-        said = [told.said[t] == told.answer for t in training.SCALES]
+        said = [one.said[t] == one.answer for t in training.SCALES]
         assert said == right[:, alike[0]].bool().tolist()
     picture = shown[0].image
-    assert torch.equal(gallery.averaged(picture, 1)[:, 5, 5], picture.float().mean((1, 2)).byte())
+    assert torch.equal(told.averaged(picture, 1)[:, 5, 5], picture.float().mean((1, 2)).byte())
     assert replace(shown[0], answer="b", said={1: "a", 4: "b", 16: "b"}).smallest() == 4
 
 

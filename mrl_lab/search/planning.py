@@ -80,8 +80,7 @@ def plan(
         rerank_dims: all d by default.
         efforts: ``ef`` or ``probes`` to try, for an ``engine`` that has them.
         target: per cent; by default the exact search at all dims less ``drop`` points.
-        exact_ids: (Q, k) what exact search at all dims finds, if it is known already: on a large database that saves
-            the longest search of all.
+        exact_ids: (Q, k) what exact search at all dims finds, if that is known; else it is searched, which takes long.
         batch: so many of the queries are timed, in one call; by default all.
         build: for :func:`mrl_lab.search.nested`.
 

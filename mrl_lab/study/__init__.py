@@ -2,6 +2,10 @@
 
 Every result is kept under the settings that made it (``runs.remember``), so that a study that was stopped goes
 on where it was, and a slider or a second notebook trains nothing again.
+
+* 00, 01: models, tuning, pictures, controls, ablations, pretrained; the first two serve others too
+* 02: adaptive, gallery, cascades, fewshot, judged, speed
+* 03: sentences/   05: tokens/   06: clusters/
 """
 
 from collections.abc import Iterable

@@ -171,7 +171,7 @@ def summary(scores: pd.DataFrame, method: str, n: int) -> pd.DataFrame:
     rows = rows[rows["method"].isin(ways)].assign(way=rows["method"].str.removeprefix(f"{method}, "))
     clocked = rows[rows["metric"] == "speedup"]
     table = stats.intervals(clocked, ["way"]).set_index("way")[["mean", "low", "high"]]
-    dims = clocked.groupby("way")["dim"].unique().map(lambda found: ", ".join(map(str, sorted(found))))
+    dims = clocked.groupby("way")["dim"].unique().map(lambda found: ", ".join(f"{m:.0f}" for m in sorted(found)))
     others = rows[rows["metric"].isin(["planned gap", "MACs ratio"])].pivot_table(
         index="way", columns="metric", values="value"
     )

@@ -58,7 +58,7 @@ def visibility(kinds: dict[str, Masks], batch: int = 4000, drawn: int = 4) -> Fi
             made = masks(batch)
         made = made[made.any(1)].float().unflatten(1, masks.grid)
         share = made.mean(0)
-        pictures += [*made[:drawn].numpy(), ((share - share.min()) / (share.max() - share.min())).numpy()]
+        pictures += [*made[:drawn].numpy(), share.numpy()]  # the same shades for all kinds: black never, white always
         labels += [name, *[""] * (drawn - 1), f"hidden {100 * share.min():.0f} to {100 * share.max():.0f} %"]
     return plots.picture_grid(pictures, labels, columns=drawn + 1)
 

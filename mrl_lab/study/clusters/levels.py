@@ -21,9 +21,9 @@ from torch.nn.functional import normalize
 from mrl_lab import runs, score
 from mrl_lab.data import Labelled
 from mrl_lab.errors import RequestError
-from mrl_lab.study.clusters.prefixes import Features, features
 from mrl_lab.study.clusters.students import Learned, Lesson, Student, learned
 from mrl_lab.study.models import settings
+from mrl_lab.study.pictures import States, states
 
 NULLS = 20  # permutations of the null of the nesting score
 
@@ -87,7 +87,7 @@ def clustered(spec: Student, plain: Student, data: Labelled, lesson: Lesson, see
 
     def make() -> pd.DataFrame:
         student = learned(spec, data, lesson, seed)
-        f, other = features(student.encoder, data), features(learned(plain, data, lesson, seed).encoder, data)
+        f, other = states(student.encoder, data), states(learned(plain, data, lesson, seed).encoder, data)
         levels = assigned(student, f.z)
         rows = [row for m, c in levels.items() for row in _level(spec.head, m, c, f, other, student, seed)]
         return score.table(rows + _nested(spec.head, levels, len(f.y), seed))
@@ -97,7 +97,7 @@ def clustered(spec: Student, plain: Student, data: Labelled, lesson: Lesson, see
 
 
 def _level(
-    head: str, m: int, clusters: np.ndarray, f: Features, other: Features, student: Learned, seed: int
+    head: str, m: int, clusters: np.ndarray, f: States, other: States, student: Learned, seed: int
 ) -> list[dict]:
     """Rows of one level and of its rivals at the same K."""
     k, y = student.model.teacher.class_head.counts[m], f.y.numpy()

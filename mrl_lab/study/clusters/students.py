@@ -69,6 +69,7 @@ class Student:
     def rows(self, data: Labelled) -> MultiCrop:
         """Return what it learns from: crops and, for a ViT, masks."""
         side = data.train.images.shape[-1]
+        # a ViT takes whole patches, the ConvNet 8 x 8 pixels or more
         half = side // (2 * self.patch) * self.patch if self.encoder == "vit" else max(8, side // 2 + 2)
         masks = MASKS[self.mask]((side // self.patch,) * 2) if self.encoder == "vit" else None
         area = {"large_area": self.large_area, "small_area": self.small_area}

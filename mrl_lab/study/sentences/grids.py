@@ -17,8 +17,7 @@ from torch import Tensor
 from mrl_lab import score, search
 from mrl_lab.cuts import check_sizes
 from mrl_lab.errors import RequestError
-
-K = 10
+from mrl_lab.study.judged import K, quality
 
 
 def cosines(x: Tensor, y: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -65,13 +64,11 @@ def retrieval(queries: Tensor, corpus: Tensor, relevant: Tensor, layers: Sequenc
     Args:
         queries: (Q, N+1, D). corpus: (N_d, N+1, D). relevant: (Q, N_d), 1 where a document answers a query.
     """
-    ideal = relevant.sort(1, descending=True).values[:, :K]
     found = {}
     for n in layers:
         for m in sizes:
             ids = search.at_size(queries[:, n], corpus[:, n], m, K)[1]
-            gains = relevant.gather(1, ids)
-            values = {f"ndcg@{K}": score.ndcg(gains, ideal), f"mrr@{K}": reciprocal_rank(gains)}
+            values = {f"ndcg@{K}": quality(ids, relevant), f"mrr@{K}": reciprocal_rank(relevant.gather(1, ids))}
             found[n, m] = {metric: 100 * value.mean().item() for metric, value in values.items()}
     return found
 

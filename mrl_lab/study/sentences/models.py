@@ -6,7 +6,6 @@ trained at its own width; depth alone, as the published code has it, is ``(n, d)
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from mrl_lab import runs, score
+from mrl_lab.bench import measure
 from mrl_lab.data import texts
 from mrl_lab.encoders.texts import SentenceEncoder, small
 from mrl_lab.encoders.tokens import TextRows, wordpiece
@@ -156,14 +156,9 @@ def speed(setup: Setup, seed: int, sentences: int = 256, repeats: int = 5) -> pd
     """Time tokenising and encoding by the lowest n blocks: rows "sentences a second" and "speed-up over N / n"."""
     said = texts.pairs("stsb")["test"].sentence1[:sentences]
     whole = trained("2DMSE", setup, seed)
-    seconds = {n: [] for n in range(1, setup.layers + 1)}
-    kept = {n: whole.keep(n).eval() for n in seconds}
-    for _ in range(repeats + 1):  # in turn, so that a slow moment hits all; the first round warms up
-        for n, encoder in kept.items():
-            began = time.perf_counter()
-            encoder.encode(said, batch=32)
-            seconds[n].append(time.perf_counter() - began)
-    middle = {n: median(times[1:]) for n, times in seconds.items()}
+    kept = {n: whole.keep(n).eval() for n in range(1, setup.layers + 1)}
+    ways = {n: lambda encoder=encoder: encoder.encode(said, batch=32) for n, encoder in kept.items()}
+    middle = {n: median(times) for n, times in measure(ways, repeats, 0).items()}
     found = []
     for n, taken in middle.items():
         values = {"sentences a second": sentences / taken, "speed-up over N / n": middle[setup.layers] / taken}

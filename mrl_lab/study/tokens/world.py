@@ -16,14 +16,7 @@ from mrl_lab.data.asking import KINDS
 from mrl_lab.data.scenes import Scenes, scenes
 from mrl_lab.data.turns import Turns, Words, best_blind
 
-ASKED = (
-    "count",
-    "more",
-    "cell",
-    "cell",
-    "cell",
-    "list",
-)  # a scene's questions: cells thrice, since they are the hard ones
+ASKED = ("count", "more", *3 * ("cell",), "list")  # a scene's questions: cells thrice, since they are the hard ones
 GRID, PATCH, THING = 4, 8, 13  # visual tokens a side, pixels of each, pixels of a thing
 
 

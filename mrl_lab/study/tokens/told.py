@@ -1,4 +1,4 @@
-"""A gallery: pictures as they are and as pooling leaves them, with what M3 answers at each scale."""
+"""Told: pictures as they are and as pooling leaves them, with what M3 answers at each scale."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mrl_lab import oracle
 from mrl_lab.methods.m3 import M3
 from mrl_lab.study.tokens.training import SCALES
 from mrl_lab.study.tokens.world import World
@@ -29,15 +30,15 @@ class Told:
         return next((t for t, said in self.said.items() if said == self.answer), None)
 
 
-def gallery(model: M3, world: World, kinds: tuple[str, ...] = ("count", "cell", "list"), each: int = 2) -> list[Told]:
+def asked(model: M3, world: World, kinds: tuple[str, ...] = ("count", "cell", "list"), each: int = 2) -> list[Told]:
     """Return ``each`` test questions of each kind, of scenes far apart, answered greedily at every scale."""
-    turns, asked, count = world.turns("test"), world.test, len(kinds) * each
+    turns, test, count = world.turns("test"), world.test, len(kinds) * each
     of = [world.of_kind(kind).nonzero()[:, 0] for kind in kinds]
     picked = torch.stack([of[i // each][len(of[i // each]) * i // count] for i in range(count)])
     images, ids, mask = turns.prompts(picked)
     said = {t: model.generate(images, ids, t, mask=mask, max_new_tokens=4).tolist() for t in SCALES}
     return [
-        Told(images[i], asked.questions[q], asked.answers[q], {t: world.words.decode(said[t][i]) for t in SCALES})
+        Told(images[i], test.questions[q], test.answers[q], {t: world.words.decode(said[t][i]) for t in SCALES})
         for i, q in enumerate(picked.tolist())
     ]
 
@@ -60,8 +61,6 @@ def averaged(image: Tensor, t: int) -> Tensor:
 
 def sufficient(right: Tensor, world: World) -> pd.DataFrame:
     """Return, by kind (rows), per cent of questions for which each scale is the smallest that is right, or none is."""
-    from mrl_lab import oracle
-
     kinds = dict.fromkeys(world.test.kinds)
     columns = [*(f"{t}" for t in SCALES), "none"]
     return pd.DataFrame({k: oracle.first_correct(right[:, world.of_kind(k)]).tolist() for k in kinds}, index=columns).T
