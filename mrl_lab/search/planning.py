@@ -2,8 +2,10 @@
 
 Every setting of the grid is scored on every other query. Timed, in turn, are those on the frontier (nothing that costs
 as few multiply-adds is as good), and for each D_s, D_r and effort the shortest list that meets the target: a longer
-list costs few multiply-adds and much time. The fastest of them that meets the target is the choice. Its quality on the
-other half of the queries, which chose nothing, is what to expect.
+list costs few multiply-adds and much time. The fastest of them that surely meets the target is the choice: what is
+picked among many by its mean alone owes part of that mean to luck, so the lower bound of it decides (one-sided, 95 %,
+over the queries; paired with exact search where that sets the target). The quality on the other half of the queries,
+which chose nothing, is what to expect.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Quality = Callable[[Tensor, Tensor], Tensor]  # ids (q, k) found, which queries (q,) -> 0 to 1 each (q,)
+SURE = 1.645  # standard errors under the mean: the one-sided 95 % bound
 EFFORT = {"flat": "", "hnsw": "ef", "ivf": "probes"}
 
 
@@ -37,8 +40,8 @@ class Planned:
 
     Attributes:
         table: one row a setting: shortlist_dim, length (K), rerank_dim, effort, flops, chosen_on and held_out (quality
-            on either half of the queries, per cent), frontier, seconds (for one batch; where timed).
-            The last row is the exact search at all dims.
+            on either half of the queries, per cent), margin (lower bound of the points above the target, on the half
+            that chooses), frontier, seconds (for one batch; where timed). The last row is the exact search at all dims.
         choice: the row to use, as plain values. target: the quality asked for.
         search: queries (Q, d) -> what the choice finds, k neighbours each; the indexes are built already.
     """
@@ -76,16 +79,14 @@ def plan(
 
     Args:
         database: (N, d). queries: (Q, d), at least two; every other one chooses.
-        quality: such as :func:`recall`, or average precision by labels.
-        rerank_dims: all d by default.
+        quality: such as :func:`recall`, or average precision by labels. rerank_dims: all d by default.
         efforts: ``ef`` or ``probes`` to try, for an ``engine`` that has them.
         target: per cent; by default the exact search at all dims less ``drop`` points.
-        exact_ids: (Q, k) what exact search at all dims finds, if that is known; else it is searched, which takes long.
-        batch: so many of the queries are timed, in one call; by default all.
-        build: for :func:`mrl_lab.search.nested`.
+        exact_ids: (Q, k) what exact search at all dims finds, if that is known; else it is searched.
+        batch: so many of the queries are timed, in one call; by default all. build: for :func:`search.nested`.
 
     Raises:
-        RequestError: no setting meets the target, or what the searches refuse.
+        RequestError: no setting surely meets the target, or what the searches refuse.
     """
     rerank_dims = rerank_dims or [database.shape[1]]
     for dims in (shortlist_dims, rerank_dims):
@@ -95,24 +96,30 @@ def plan(
     found = dict(settings.tried(indexes, queries, grid, EFFORT[engine], k))
     full = unit_rows(database, database.shape[1])
     found[None] = exact(queries, full, k)[1] if exact_ids is None else exact_ids
-    rows = [_row(s, ids, quality, settings.flops(s, indexes, database.shape)) for s, ids in found.items()]
-    target = rows[-1]["chosen_on"] - drop if target is None else target
+    of = {s: 100 * quality(ids, torch.arange(len(queries))) for s, ids in found.items()}  # (Q,) each, per cent
+    goal = of[None] - drop if target is None else torch.full_like(of[None], target)
+    rows = [_row(s, each, goal, settings.flops(s, indexes, database.shape)) for s, each in of.items()]
     frontier = _frontier(rows[:-1])
-    timed = sorted({*frontier, *_shortest(rows[:-1], target), len(rows) - 1})
+    timed = sorted({*frontier, *_shortest(rows[:-1]), len(rows) - 1})
     ways = {i: settings.way(list(found)[i], indexes, full, EFFORT[engine], k) for i in timed}
     for i, seconds in _in_turn(ways, queries[:batch], repeats).items():
         rows[i] |= {"seconds": seconds, "frontier": i in frontier}
+    target = goal[::2].mean().item()
     table, best = _choose(rows, target)
     return Planned(table, rows[best], target, ways[best])
 
 
-def _row(s: settings.Setting | None, ids: Tensor, quality: Quality, flops: int | None) -> dict:
-    """One setting's line of the table, not yet timed."""
-    which = torch.arange(len(ids))
-    halves = {name: which[start::2] for start, name in enumerate(("chosen_on", "held_out"))}
+def _row(s: settings.Setting | None, of: Tensor, goal: Tensor, flops: int | None) -> dict:
+    """One setting's line of the table, not yet timed; ``of`` and ``goal`` (Q,) are its quality and what is asked."""
     told = {"shortlist_dim": None, "length": None, "rerank_dim": None, "effort": None} if s is None else asdict(s)
-    told |= {"flops": flops, "frontier": False, "seconds": math.nan}
-    return told | {name: 100 * quality(ids[half], half).mean().item() for name, half in halves.items()}
+    told |= {"flops": flops, "chosen_on": of[::2].mean().item(), "held_out": of[1::2].mean().item()}
+    return told | {"margin": _surely((of - goal)[::2]), "frontier": False, "seconds": math.nan}
+
+
+def _surely(above: Tensor) -> float:
+    """Lower bound of the mean of what the queries (Q,) say; the mean itself for one query, which has no spread."""
+    error = above.std().item() / math.sqrt(len(above)) if len(above) > 1 else 0.0
+    return above.mean().item() - SURE * error
 
 
 def _frontier(rows: Sequence[dict]) -> list[int]:
@@ -125,11 +132,11 @@ def _frontier(rows: Sequence[dict]) -> list[int]:
     return places
 
 
-def _shortest(rows: Sequence[dict], target: float) -> list[int]:
-    """Places of the shortest lists that meet the target, one for each D_s, D_r and effort."""
+def _shortest(rows: Sequence[dict]) -> list[int]:
+    """Places of the shortest lists that surely meet the target, one for each D_s, D_r and effort."""
     found: dict[tuple, int] = {}
     for i in sorted(range(len(rows)), key=lambda i: rows[i]["length"]):
-        if rows[i]["chosen_on"] >= target:
+        if rows[i]["margin"] >= 0:
             found.setdefault(tuple(rows[i][name] for name in ("shortlist_dim", "rerank_dim", "effort")), i)
     return list(found.values())
 
@@ -147,14 +154,17 @@ def _in_turn(ways: dict[int, Callable[[Tensor], Found]], queries: Tensor, repeat
 
 
 def _choose(rows: list[dict], target: float) -> tuple[pd.DataFrame, int]:
-    """Return the table, and which row is the fastest of those that meet the target."""
+    """Return the table, and which row is the fastest of those that surely meet the target."""
     import pandas as pd
 
-    columns = [*asdict(settings.Setting(0, 0, 0)), "flops", "chosen_on", "held_out", "frontier", "seconds"]
+    columns = [*asdict(settings.Setting(0, 0, 0)), "flops", "chosen_on", "held_out", "margin", "frontier", "seconds"]
     integers = dict.fromkeys(columns[:5], "Int64")
     table = pd.DataFrame(rows, columns=columns).astype(integers)
-    enough = table[table["seconds"].notna() & (table["chosen_on"] >= target)]
+    enough = table[table["seconds"].notna() & (table["margin"] >= 0)]
     if enough.empty:
-        best = table["chosen_on"].max()
-        raise RequestError(f"no setting reaches {target:.2f} %; the best has {best:.2f} %. Lower the target.")
+        best = table.loc[table["margin"].idxmax()]
+        raise RequestError(
+            f"no setting surely reaches {target:.2f} %; the best has {best['chosen_on']:.2f} % on the queries that "
+            f"choose, and is sure of {target + best['margin']:.2f} %. Lower the target, or bring more queries."
+        )
     return table, int(enough["seconds"].idxmin())
