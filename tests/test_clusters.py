@@ -264,6 +264,20 @@ def test_removal_is_scored_on_a_trained_student(made):
     assert found.notna()["value"].all()
 
 
+def test_every_block_is_looked_at_before_and_after_the_removal(made):
+    spec = students.Student((16, 32), prototypes=32, encoder="vit", layers=2, flip=False)
+    found = removal.by_layer(spec, made, LESSON, 0, pictures=30)
+    table = found.pivot_table(index="layer", columns=["metric", "method"], values="value")
+    assert table.index.tolist() == [1, 2]
+    assert set(found.metric) == {"affine R2 by layer", "patch knn by layer", "thing knn by layer"}
+    encoder = students.learned(spec, made.data, LESSON, 0).encoder
+    last = removal.sides(canvases.embedded(encoder, made), made)  # the last block's are the features themselves
+    r2 = rasa.affine_r2(last[0].z, last[1].z, made.grid)
+    assert table["affine R2 by layer", "raw"][2] == pytest.approx(r2)
+    assert table["affine R2 by layer", "raw"][1] != pytest.approx(r2)
+    assert (table["affine R2 by layer", "cross-covariance"] < 0.05).all()
+
+
 # --------------------------------------------------------------------------------------- figures, claims
 
 
@@ -309,7 +323,8 @@ def test_claims_are_decided_by_cells_that_the_studies_fill(digits, made):
     tables.append(levels.clustered(heads["slice"], heads["none"], digits, LESSON, 0))
     spec = students.Student((16, 32), prototypes=32, encoder="vit", layers=1, flip=False)
     tables.append(removal.scored(spec, made, LESSON, 0, steps=2, pictures=30))
+    tables.append(removal.by_layer(spec, made, LESSON, 0, pictures=30))
     judged = stats.judge(claims(SIZES, 16, "4 random dims", masks=False), pd.concat(tables), "minutes")
-    assert judged.id.tolist() == ["F1", "F1a", "F1b", "F1c", "F2", "F3", "F3b", "R1", "R2", "R3", "R4", "R5"]
+    assert judged.id.tolist() == ["F1", "F1a", "F1b", "F1c", "F2", "F3", "F3b", "R1", "R1b", "R2", "R3", "R4", "R5"]
     assert not judged.note.str.contains("no score").any(), judged.note.tolist()
     assert "F4" in [c.id for c in claims(SIZES, 16, "4 random dims")]

@@ -120,6 +120,7 @@ def _position(places: int, random: str) -> list[Claim]:
                 cell(CLOSED, "affine R2").must(below=0.02, name="affine R², after"),
             ],
         ),
+        _first_block(),
         Claim(
             "R2",
             "… and patches keep their content (k-NN within 1 point)",
@@ -147,3 +148,18 @@ def _position(places: int, random: str) -> list[Claim]:
             ],
         ),
     ]
+
+
+def _first_block() -> Claim:
+    return Claim(
+        "R1b",
+        "So it does after the first block, where position is stronger, and patches keep their content there",
+        "not examined",
+        [
+            cell("raw", "affine R2 by layer", layer=1).must(above=0.5, name="affine R², before"),
+            cell(CLOSED, "affine R2 by layer", layer=1).must(below=0.02, name="affine R², after"),
+            difference(CLOSED, "raw", "patch knn by layer", layer=1).must(
+                above=-1.0, below=1.0, name="patch k-NN, after − before"
+            ),
+        ],
+    )

@@ -55,7 +55,7 @@ class PatchViT(nn.Module):
                 f"the ViT needs square pictures of whole patches of {patch}, and a width d that its {heads} heads "
                 f"divide; got {height} x {width}, d = {d}."
             )
-        self.d, self.grid = d, (height // patch, width // patch)
+        self.d, self.layers, self.grid = d, layers, (height // patch, width // patch)
         self.scale = Scale(mean, std)
         config = Dinov2Config(
             hidden_size=d,
@@ -81,9 +81,12 @@ class PatchViT(nn.Module):
         return self.tokens(x)[:, 0]  # (B, 1 + t, d) -> (B, d)
 
     @torch.no_grad()
-    def patches(self, x: Tensor) -> Tensor:
-        """Return the patch tokens alone (B, t, d), without a graph."""
-        return self.tokens(x)[:, 1:]
+    def patches(self, x: Tensor, layer: int | None = None) -> Tensor:
+        """Return the patch tokens alone (B, t, d), without a graph; after ``layer`` blocks, through the last norm."""
+        if layer is None:
+            return self.tokens(x)[:, 1:]
+        states = self.body(pixel_values=self.scale(x), output_hidden_states=True).hidden_states  # layers + 1, un-normed
+        return self.body.layernorm(states[layer])[:, 1:]
 
 
 class PretrainedViT(nn.Module):

@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from mrl_lab.cuts import check_sizes, prefix, unit_prefix
 from mrl_lab.errors import RequestError, unknown
+from mrl_lab.losses import contrast
 
 # ---------------------------------------------------------------------------------------------- loss
 
@@ -223,14 +224,9 @@ def nested_info_nce(
     for m in sizes:
         left = cut(a, m)
         right = cut(b, m) if towers == "both" else cut(b, full)[:, :m]
-        losses[m] = _info_nce(left @ right.T / temperature, symmetric)  # (B, m) (m, B) -> (B, B)
+        scores = left @ right.T / temperature  # (B, m) (m, B) -> (B, B)
+        losses[m] = (contrast(scores) + contrast(scores.T)) / 2 if symmetric else contrast(scores)
     return losses
-
-
-def _info_nce(scores: Tensor, symmetric: bool) -> Tensor:
-    match = torch.arange(len(scores), device=scores.device)
-    forth = cross_entropy(scores, match)
-    return (forth + cross_entropy(scores.T, match)) / 2 if symmetric else forth
 
 
 class Contrastive(nn.Module):

@@ -17,6 +17,7 @@ from mrl_lab import runs
 from mrl_lab.data import Labelled, Split
 from mrl_lab.data.labelled import statistics
 from mrl_lab.data.scenes import EMPTY, Scenes, scenes
+from mrl_lab.encoders.patches import PatchViT, PretrainedViT
 from mrl_lab.study.clusters.students import Lesson, Student, learned
 from mrl_lab.study.models import settings
 
@@ -85,11 +86,14 @@ def patch_features(spec: Student, made: Canvases, lesson: Lesson, seed: int) -> 
     """Features (N, t, d) of the patches of training and of test canvases, by the student's teacher."""
 
     def make() -> dict[str, Tensor]:
-        encoder = learned(spec, made.data, lesson, seed).encoder
-        return {
-            part: torch.cat([encoder.patches(some) for some in getattr(made.data, part).images.split(256)])
-            for part in ("train", "test")
-        }
+        return dict(zip(("train", "test"), embedded(learned(spec, made.data, lesson, seed).encoder, made), strict=True))
 
     found = runs.remember(settings("patch features", spec, made.data, lesson, seed), make)
     return found["train"], found["test"]
+
+
+def embedded(encoder: PatchViT | PretrainedViT, made: Canvases, **where: int) -> tuple[Tensor, Tensor]:
+    """Features (N, t, d) of the patches of training and of test canvases; ``layer`` takes an earlier block's."""
+    parts = (made.data.train.images, made.data.test.images)
+    train, test = (torch.cat([encoder.patches(some, **where) for some in images.split(64)]) for images in parts)
+    return train, test

@@ -10,6 +10,8 @@ removal: a probe that went through the removal says nothing. What is judged:
 * "patch knn", "thing knn": class of a patch by its 20 nearest, of all patches and of those with a thing
 * "segmentation": class of a patch by a linear probe
 * "spatial entropy": how evenly clusters of patches spread over places, and "by chance", where places are shuffled
+
+Position fades from block to block of a small model: :func:`by_layer` looks at each.
 """
 
 from __future__ import annotations
@@ -31,15 +33,15 @@ from torch.nn.functional import normalize
 
 from mrl_lab import runs, score
 from mrl_lab.methods import baselines, rasa
-from mrl_lab.study.clusters.canvases import Canvases, patch_features
-from mrl_lab.study.clusters.students import Lesson, Student
+from mrl_lab.study.clusters.canvases import Canvases, embedded, patch_features
+from mrl_lab.study.clusters.students import Lesson, Student, learned
 from mrl_lab.study.models import settings
 
 Removal = Callable[[Tensor], Tensor]  # features (n, t, D) -> features (n, t, D)
 STEPS = 8  # of RASA, as in the paper
 TAUGHT = {"lr": 1e-2, "epochs": 10, "batch": 128}  # few canvases: more and longer steps than the paper's 2e-3 and 5
 CLUSTERS, CLUSTERED = 64, 6400  # of patches, and of how many patches
-RAW = "raw"
+RAW, CLOSED = "raw", "cross-covariance"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ def removals(train: Patches, seed: int, steps: int = STEPS) -> dict[str, Removal
         RAW: lambda z: z,
         "RASA, as released": rasa.rasa(rasa.SigmoidHead(z, grid, **head), d, steps, orthogonal=False)[-1],
         "RASA, orthogonal": rasa.rasa(rasa.SigmoidHead(z, grid, **head), d, steps)[-1],
-        "cross-covariance": rasa.remove_cross_covariance(z, grid),
+        CLOSED: rasa.remove_cross_covariance(z, grid),
         "LEACE": rasa.leace(z, grid),
         "mean of each place": lambda z: z - offsets.to(z),
         f"{2 * steps} random dims": rasa.random_removal(d, 2 * steps, seed),
@@ -91,6 +93,28 @@ def scored(
 
     key = settings("removal", spec, made.data, lesson, seed) | {"steps": steps, "pictures": pictures}
     return runs.remember(key, make)
+
+
+def by_layer(spec: Student, made: Canvases, lesson: Lesson, seed: int, pictures: int = 200) -> pd.DataFrame:
+    """Rows of every block: "affine R2 by layer", and the k-NN metrics by layer, "raw" and after "cross-covariance"."""
+
+    def make() -> pd.DataFrame:
+        encoder, rows = learned(spec, made.data, lesson, seed).encoder, []
+        for layer in range(1, encoder.layers + 1):
+            train, test = sides(embedded(encoder, made, layer=layer), made)
+            for method, removal in {
+                RAW: lambda z: z,
+                CLOSED: rasa.remove_cross_covariance(train.z, train.grid),
+            }.items():
+                a, b = train.after(removal), test.after(removal)
+                found = {"affine R2": rasa.affine_r2(a.z, b.z, a.grid)}
+                (z, y, _), (asked, asked_y, _) = a.some(pictures).flat(), b.some(pictures).flat()
+                found |= nearest(z, y, asked, asked_y, made.empty)
+                named = {"method": method, "seed": seed, "n": test.y.numel(), "layer": layer}
+                rows += [named | {"metric": f"{metric} by layer", "value": value} for metric, value in found.items()]
+        return score.table(rows)
+
+    return runs.remember(settings("by layer", spec, made.data, lesson, seed) | {"pictures": pictures}, make)
 
 
 def sides(z: tuple[Tensor, Tensor], made: Canvases) -> tuple[Patches, Patches]:
@@ -154,11 +178,16 @@ def quadratic(grid: tuple[int, int]) -> Tensor:
 
 def content(z: Tensor, y: Tensor, asked: Tensor, asked_y: Tensor, empty: int) -> dict[str, float]:
     """What the features know of things: k-NN of all patches and of those with a thing, and a linear segmentation."""
+    segmented = score.accuracy(baselines.linear_probe(z, y, asked), asked_y)
+    return nearest(z, y, asked, asked_y, empty) | {"segmentation": segmented}
+
+
+def nearest(z: Tensor, y: Tensor, asked: Tensor, asked_y: Tensor, empty: int) -> dict[str, float]:
+    """Class of a patch by its nearest: of all patches, and of those with a thing."""
     m, thing = z.shape[1], asked_y != empty
     return {
         "patch knn": score.knn(asked, z, y, asked_y, [m])[m],
         "thing knn": score.knn(asked[thing], z, y, asked_y[thing], [m])[m],
-        "segmentation": score.accuracy(baselines.linear_probe(z, y, asked), asked_y),
     }
 
 
