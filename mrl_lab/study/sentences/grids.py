@@ -16,8 +16,17 @@ from torch import Tensor
 
 from mrl_lab import score, search
 from mrl_lab.cuts import check_sizes
+from mrl_lab.encoders.texts import SentenceEncoder
 from mrl_lab.errors import RequestError
 from mrl_lab.study.judged import K, quality
+
+
+def encode(encoder: SentenceEncoder, *sides: Sequence[str]) -> list[Tensor]:
+    """Return the states (n, N+1, D) of each list of sentences; a sentence that returns is encoded once."""
+    said = list(dict.fromkeys(text for side in sides for text in side))
+    place = {text: i for i, text in enumerate(said)}
+    states = encoder.encode(said)
+    return [states[[place[text] for text in side]] for side in sides]
 
 
 def cosines(x: Tensor, y: Tensor, sizes: Sequence[int]) -> Tensor:
