@@ -76,7 +76,7 @@ def _training(count: int) -> Claim:
     ratio = cell("Starbucks", "training time over all separate", layer=None, dim=None)
     return Claim(
         "C13",
-        f"One model replaces {count} for a third of their training time (within a quarter of 1.1 / {whole:g})",
+        f"One model replaces {count} at 1.1 / {whole:g} of their training time (within a quarter)",
         "one training in the place of six; no times",
         [
             ratio.must(

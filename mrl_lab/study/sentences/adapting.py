@@ -32,7 +32,8 @@ def outcome(method: str, setup: Setup, seed: int, sets: Sequence[str], cut: tupl
     """Train a method and return what the sets of :data:`SETS` say of it; the method "untouched" is not trained.
 
     Returns:
-        Grids by metric, such as "STS-B spearman", each with its "n ..."; "cosines" of STS-B's pairs; "said".
+        Grids by metric, such as "STS-B spearman", each with its "n ..."; "cosines of ..." all test pairs (P, |S|) and
+        "queries of ..." all queries (Q, |S|) at Starbucks' pairs; "said".
     """
 
     def make() -> Found:
@@ -98,15 +99,22 @@ def watched(method: str, setup: Setup, seed: int, at: Sequence[int]) -> pd.DataF
     return runs.remember(key, make)
 
 
-def over_pairs(of: Found, minus: Found, gold: Sequence[float], columns: Sequence[int]) -> stats.Interval:
+def over_pairs(of: Found, minus: Found, columns: Sequence[int]) -> stats.Interval:
     """Return the difference of two models on STS-B, with its bootstrap interval over the test's sentence pairs.
 
     Each model's score is the mean Spearman over some of Starbucks' pairs, whose places in the list are ``columns``.
     The interval says what other test pairs would give; it knows nothing of other seeds.
     """
-    cosines = [found["cosines"][:, list(columns)] for found in (of, minus)]
+    gold = texts.pairs("stsb")["test"].score
+    cosines = [found[f"cosines of {METRICS['stsb']}"][:, list(columns)] for found in (of, minus)]
     sides = [np.column_stack([side, gold[: len(side)]]) for side in cosines]  # (P, k) -> (P, k + 1)
     return stats.bootstrap(*sides, mean_spearman, resamples=1000)
+
+
+def over_queries(of: Found, minus: Found, columns: Sequence[int]) -> stats.Interval:
+    """Return the difference of two models in nDCG@10 on SciFact, with its bootstrap interval over the queries."""
+    sides = [found["queries of SciFact ndcg@10"][:, list(columns)].mean(1).numpy() for found in (of, minus)]
+    return stats.bootstrap(*sides)
 
 
 def mean_spearman(items: np.ndarray) -> float:
@@ -122,18 +130,14 @@ def mean_spearman(items: np.ndarray) -> float:
 
 def _similar(name: str, split: str, metric: str) -> Callable[[SentenceEncoder, Setup], Found]:
     def of(encoder: SentenceEncoder, setup: Setup) -> Found:
-        grid, n = models.grid(encoder, name, split, setup)
-        return {metric: grid, f"n {metric}": torch.tensor(n)}
+        pairs = texts.pairs(name)[split]
+        x, y = grids.encode(encoder, pairs.sentence1[: setup.most], pairs.sentence2[: setup.most])
+        found = {metric: grids.spearman(x, y, pairs.score[: setup.most], setup.sizes)}
+        cuts = [cut for cut in setup.pairs if cut.layer <= encoder.layers]
+        of_cuts = [grids.cosines(x[:, [c.layer]], y[:, [c.layer]], [c.dim])[..., 0] for c in cuts]  # (P, 1) each
+        return found | {f"n {metric}": torch.tensor(len(x)), f"cosines of {metric}": torch.cat(of_cuts, 1)}
 
     return of
-
-
-def _cosines(encoder: SentenceEncoder, setup: Setup) -> Found:
-    """The cosines (P, |S|) of STS-B's test pairs at those of the list's cuts that the encoder has."""
-    pairs = texts.pairs("stsb")["test"]
-    x, y = grids.encode(encoder, pairs.sentence1[: setup.most], pairs.sentence2[: setup.most])
-    cuts = [cut for cut in setup.pairs if cut.layer <= encoder.layers]
-    return {"cosines": torch.cat([grids.cosines(x[:, [c.layer]], y[:, [c.layer]], [c.dim])[..., 0] for c in cuts], 1)}
 
 
 def _semeval(encoder: SentenceEncoder, setup: Setup) -> Found:
@@ -156,11 +160,14 @@ def _scifact(encoder: SentenceEncoder, setup: Setup) -> Found:
     queries, corpus = grids.encode(encoder, asked, list(collection.corpus.values()))
     relevant, found = judged.gains("scifact"), {}
     for cut in setup.pairs:
-        values = grids.retrieval(queries, corpus, relevant, [cut.layer], [cut.dim])[cut.layer, cut.dim]
-        for metric, value in values.items():
-            grid = found.setdefault(f"SciFact {metric}", torch.full((encoder.layers + 1, len(setup.sizes)), torch.nan))
-            grid[cut.layer, setup.sizes.index(cut.dim)] = value
-            found[f"n SciFact {metric}"] = torch.tensor(len(asked))
+        each = grids.by_query(queries[:, cut.layer], corpus[:, cut.layer], relevant, cut.dim)
+        for metric, values in each.items():
+            name = f"SciFact {metric}"
+            grid = found.setdefault(name, torch.full((encoder.layers + 1, len(setup.sizes)), torch.nan))
+            grid[cut.layer, setup.sizes.index(cut.dim)] = 100 * values.mean()
+            found[f"n {name}"] = torch.tensor(len(asked))
+            found.setdefault(f"queries of {name}", torch.zeros(len(asked), len(setup.pairs)))
+            found[f"queries of {name}"][:, setup.pairs.index(cut)] = 100 * values
     return found
 
 
@@ -173,7 +180,6 @@ SETS = {
     "STS-B dev": _similar("stsb", "dev", "STS-B dev spearman"),
     "STS-B": _similar("stsb", "test", METRICS["stsb"]),
     "SICK-R": _similar("sick", "test", METRICS["sick"]),
-    "cosines": _cosines,
     "STS12-16": _semeval,
     "SciFact": _scifact,
     "said": lambda encoder, setup: {"said": encoder.encode(said())},

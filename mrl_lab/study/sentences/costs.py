@@ -5,18 +5,19 @@ Depth saves parameters, operations and time; width saves bytes of the index and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mrl_lab import cost, score
 from mrl_lab.bench import measure
 from mrl_lab.cuts import stored_bytes
 from mrl_lab.encoders.texts import SentenceEncoder
-from mrl_lab.study.sentences import models, setups
+from mrl_lab.study.sentences import models, pretraining, setups
+from mrl_lab.study.sentences.pretraining import WAYS
 from mrl_lab.study.sentences.setups import Setup
 
 TOKENS = 16  # of the sentence that multiply-adds are counted for
@@ -60,15 +61,32 @@ def training(setup: Setup, repeats: int) -> pd.DataFrame:
     return score.table(found)
 
 
+def reading(setup: Setup, repeats: int) -> pd.DataFrame:
+    """Time a step of each way of pre-training, in turn: rows "seconds a step"; each repeat counts as a seed."""
+    rows = pretraining.rows(setup.triplets, setup.words, setup.length)
+    models_of = {start: pretraining.build(replace(setup, start=start), setups.encoder(setup, 0), 0) for start in WAYS}
+    batch = rows[torch.arange(min(64, len(rows)))]
+    taken = measure({start: update(model, setup.lr, batch) for start, model in models_of.items()}, repeats, 0)
+    found = [
+        {"method": start, "metric": "seconds a step", "seed": i, "value": seconds}
+        for start, times in taken.items()
+        for i, seconds in enumerate(times)
+    ]
+    return score.table(found)
+
+
 def step(method: str, setup: Setup, cut: tuple[int, int] | None = None) -> Callable[[], None]:
     """Return one training step on the first rows, encoder and update included."""
-    model: nn.Module = models.build(method, replace(setup, steps=1), 0, cut).train()
-    rows = setups.rows(setup)[torch.arange(setup.batch)]
-    update = torch.optim.AdamW(model.parameters(), setup.lr, fused=True)
+    return update(models.build(method, setup, 0, cut), setup.lr, setups.rows(setup)[torch.arange(setup.batch)])
+
+
+def update(model: nn.Module, lr: float, batch: Sequence[Tensor]) -> Callable[[], None]:
+    """Return a way to learn from one batch, over and over."""
+    rule = torch.optim.AdamW(model.train().parameters(), lr, fused=True)
 
     def way() -> None:
-        update.zero_grad()
-        model(*rows)[0].backward()
-        update.step()
+        rule.zero_grad()
+        model(*batch)[0].backward()
+        rule.step()
 
     return way

@@ -76,10 +76,15 @@ def retrieval(queries: Tensor, corpus: Tensor, relevant: Tensor, layers: Sequenc
     found = {}
     for n in layers:
         for m in sizes:
-            ids = search.at_size(queries[:, n], corpus[:, n], m, K)[1]
-            values = {f"ndcg@{K}": quality(ids, relevant), f"mrr@{K}": reciprocal_rank(relevant.gather(1, ids))}
+            values = by_query(queries[:, n], corpus[:, n], relevant, m)
             found[n, m] = {metric: 100 * value.mean().item() for metric, value in values.items()}
     return found
+
+
+def by_query(queries: Tensor, corpus: Tensor, relevant: Tensor, m: int) -> dict[str, Tensor]:
+    """Return {"ndcg@10": (Q,), "mrr@10": (Q,)}, from 0 to 1, of one layer's states (Q, D) and (N_d, D) at m dims."""
+    ids = search.at_size(queries, corpus, m, K)[1]
+    return {f"ndcg@{K}": quality(ids, relevant), f"mrr@{K}": reciprocal_rank(relevant.gather(1, ids))}
 
 
 def reciprocal_rank(gains: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ At one seed every start shares its first weights: pre-training begins with those
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cache
 
@@ -83,11 +84,16 @@ def encoder(setup: Setup, seed: int) -> SentenceEncoder:
         RequestError: a setup of another depth or width than the model made elsewhere.
     """
     if setup.start == ADAPTED:
-        found = pretrained(places.ensure(ADAPTED).folder, length=READ)
+        found = _opened()
         if (setup.layers, setup.d) != (found.layers, found.d):
             raise RequestError(f"{ADAPTED} has {found.layers} layers of {found.d} dims: say so in the setup.")
-        return found
+        return copy.deepcopy(found)
     return small(tokenizer(setup.triplets, setup.words), setup.d, setup.layers, length=setup.length, seed=seed)
+
+
+@cache
+def _opened() -> SentenceEncoder:
+    return pretrained(places.ensure(ADAPTED).folder, length=READ)
 
 
 def rows(setup: Setup) -> TextRows:
@@ -97,5 +103,5 @@ def rows(setup: Setup) -> TextRows:
 
 @cache
 def _rows(adapted: bool, triplets: int, words: int, length: int) -> TextRows:
-    pieces = encoder(elsewhere(), 0).tokenizer if adapted else tokenizer(triplets, words)
+    pieces = _opened().tokenizer if adapted else tokenizer(triplets, words)
     return TextRows(pieces, texts.triplets()[:triplets], leave_out_copies=True, length=length)
