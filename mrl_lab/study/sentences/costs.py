@@ -65,7 +65,7 @@ def reading(setup: Setup, repeats: int) -> pd.DataFrame:
     """Time a step of each way of pre-training, in turn: rows "seconds a step"; each repeat counts as a seed."""
     rows = pretraining.rows(setup.triplets, setup.words, setup.length)
     models_of = {start: pretraining.build(replace(setup, start=start), setups.encoder(setup, 0), 0) for start in WAYS}
-    batch = rows[torch.arange(min(64, len(rows)))]
+    batch = rows[torch.arange(setup.batch)]
     taken = measure({start: update(model, setup.lr, batch) for start, model in models_of.items()}, repeats, 0)
     found = [
         {"method": start, "metric": "seconds a step", "seed": i, "value": seconds}

@@ -19,13 +19,21 @@ from mrl_lab.bench import measure
 from mrl_lab.data import texts
 from mrl_lab.encoders.texts import SentenceEncoder
 from mrl_lab.errors import unknown
-from mrl_lab.methods.mse2d import MSE2D, Settings
+from mrl_lab.methods.mse2d import MSE2D, PRESETS, Settings
 from mrl_lab.methods.starbucks import SRL
 from mrl_lab.study.sentences import grids, pretraining, setups
 from mrl_lab.study.sentences.setups import Setup
 from mrl_lab.train import fit
 
-METHODS = ("plain", "MRL", "2DMSE", "2DMSE, v0.3.8", "2DMSE, no KL", "Starbucks", "random pairs")
+DEPTH = {"uniform": "none", "log": "1/(1+ln n)", "linear": "1/n"}  # weights of the variant that trains all layers
+OF_2DMSE = {
+    "2DMSE": Settings(),
+    "2DMSE, v0.3.8": PRESETS["2dmse-v038"],
+    "2DMSE, no KL": Settings(weights=(1.0, 1.0, 1.0, 1.0, 0.0)),
+    "2DMSE, detached": Settings(detach=True),
+    "2DMSE, one width": Settings(weights=(0.0, 0.0, 1.0, 1.0, 1.0)),  # as Matryoshka2dLoss, but for a width each
+} | {f"2DMSE, all layers, {name}": Settings(layers="all", depth_weight=weight) for name, weight in DEPTH.items()}
+METHODS = ("plain", "MRL", *OF_2DMSE, "Starbucks", "random pairs")
 ALONE = ("separate", "separate, depth only")  # a model a cut
 TESTS = {"stsb": "test", "sick": "test"}
 METRICS = {"stsb": "STS-B spearman", "sick": "SICK-R spearman"}
@@ -42,19 +50,15 @@ def build(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = No
     n, m = cut or (setup.layers, setup.d)
     encoder = pretraining.begin(setup, seed)
     encoder = encoder.keep(n) if n < setup.layers else encoder  # so that blocks begin with the same weights
-    below = setup.sizes[:-1]
     ways = {
         "plain": lambda: SRL(encoder, [(n, m)]),
         "MRL": lambda: SRL(encoder, [(n, size) for size in setup.sizes], weight=0.0),
-        "2DMSE": lambda: MSE2D(encoder, "2dmse-paper", below),
-        "2DMSE, v0.3.8": lambda: MSE2D(encoder, "2dmse-v038", below),
-        "2DMSE, no KL": lambda: MSE2D(encoder, Settings(weights=(1.0, 1.0, 1.0, 1.0, 0.0)), below),
         "Starbucks": lambda: SRL(encoder, setup.pairs),
         "random pairs": lambda: SRL(encoder, setup.pairs, pool="grid", draws=len(setup.pairs) - 1),
         "separate": lambda: SRL(encoder, [(n, m)], whole=False),
         "separate, depth only": lambda: SRL(encoder, [(n, setup.d)]),
     }
-    return ways[method]()
+    return MSE2D(encoder, OF_2DMSE[method], setup.sizes[:-1]) if method in OF_2DMSE else ways[method]()
 
 
 def learn(model: nn.Module, setup: Setup, seed: int, after_step: Callable[[int], None] | None = None) -> None:

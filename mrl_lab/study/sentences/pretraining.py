@@ -77,10 +77,10 @@ def begin(setup: Setup, seed: int) -> SentenceEncoder:
         with torch.random.fork_rng():
             torch.manual_seed(seed)  # dropout, and which words are hidden
             learnt_from = rows(setup.triplets, setup.words, setup.length)
-            fit(model, learnt_from, steps=setup.before, batch=64, lr=setup.before_lr, clip=1.0, seed=seed)
+            fit(model, learnt_from, steps=setup.before, batch=setup.batch, lr=setup.before_lr, clip=1.0, seed=seed)
         return encoder.cpu().state_dict()
 
-    shared = ("layers", "d", "triplets", "words", "length", "start", "before", "before_lr")
+    shared = ("layers", "d", "triplets", "batch", "words", "length", "start", "before", "before_lr")
     key = {"what": "pre-training", "seed": seed} | {name: asdict(setup)[name] for name in shared}
     encoder.load_state_dict(runs.remember(key, make))
     return encoder
