@@ -1,4 +1,4 @@
-"""What tokens cost a vision-language model, by formula from its configuration alone: no weights are needed.
+"""What a transformer computes, by formula from its configuration alone: no weights are needed.
 
 A transformer of L layers, width d and P parameters outside its embeddings, reading T tokens, computes about
 
@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 from mrl_lab.errors import RequestError
 
 if TYPE_CHECKING:
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+    from transformers import BertConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig
+
+
+def multiply_adds(config: BertConfig, layers: int, tokens: int) -> int:
+    """Return the multiply-adds, each counted once, of a BERT's lowest ``layers`` blocks for a text of ``tokens``."""
+    d = config.hidden_size
+    a_token = 4 * d * d + 2 * d * config.intermediate_size  # q, k, v, o and the two of the MLP
+    return layers * (tokens * a_token + 2 * d * tokens**2)
 
 
 def language_parameters(text: LlamaConfig) -> int:

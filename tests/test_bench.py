@@ -1,11 +1,14 @@
 """The bench runs its ways in turn and compares medians with the first one."""
 
+import sys
 import time
 
 import pandas as pd
 import pytest
+import torch
 
 from mrl_lab import bench
+from mrl_lab.bench import sentences
 from mrl_lab.errors import RequestError
 
 
@@ -37,6 +40,32 @@ def test_a_step_with_seven_sizes_costs_little_more_than_a_plain_one():
     best = {way: min(times) for way, times in seconds.items()}
     assert best["MRL"] < 1.25 * best["plain"]
     assert best["MRL-E"] < 1.25 * best["plain"]
+
+
+def test_smaes_dense_form_is_the_same_loss():
+    """What is compared by the clock does the same work."""
+    from small_texts import TEXTS, tokenizer
+    from transformers import BertForMaskedLM
+
+    from mrl_lab.encoders.texts import small_config
+    from mrl_lab.encoders.tokens import MaskedRows
+    from mrl_lab.methods.starbucks import SMAE
+
+    torch.manual_seed(0)
+    model = SMAE(BertForMaskedLM(small_config(tokenizer(), 32, 3, dropout=0.0)))
+    batch = MaskedRows(tokenizer(), TEXTS)[torch.arange(5)]
+    torch.testing.assert_close(sentences.dense(model, *batch), model(*batch)[0])
+
+
+def test_a_peer_that_is_absent_is_said_and_left_out(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    assert set(bench.text_step()) == {"plain", "2DMSE", "Starbucks, 6 pairs"}
+    assert "sentence-transformers is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_memory_is_measured_in_a_process_of_its_own():
+    assert bench.peak("smae", "where labelled") < 0.5 * bench.peak("smae", "everywhere")
 
 
 def test_unknown_bench_is_refused():

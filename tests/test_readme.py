@@ -52,6 +52,11 @@ def test_speed_is_shown_as_it_was_saved(tmp_path):
     assert readme.bench_table(file) == ""
     file.write_text("bench,way,milliseconds,ratio,n\nstep,plain,3.1,1.0,20\n")
     assert readme.bench_table(file).splitlines()[2:] == ["| step | plain | 3.1 | 1.0 | 20 |"]
+    file.write_text("bench,way,milliseconds,ratio,n,megabytes\nsmae,a,3.1,1.0,20,9\nstep,b,1.1,1.0,20,\n")
+    assert readme.bench_table(file).splitlines()[2:] == [
+        "| smae | a | 3.1 | 1.0 | 20 | 9 |",
+        "| step | b | 1.1 | 1.0 | 20 |  |",
+    ]
 
 
 def test_only_what_is_between_the_comments_is_replaced_and_twice_is_once():

@@ -6,29 +6,29 @@ import torch
 from small_texts import ROWS, TEXTS, encoder
 
 from mrl_lab import score, stats
-from mrl_lab.claims.sentences import METRIC, claims
+from mrl_lab.claims.sentences import METRIC, claims, variants
 from mrl_lab.encoders.tokens import TextRows
 from mrl_lab.errors import RequestError
-from mrl_lab.study.sentences import models
+from mrl_lab.study.sentences import models, setups
 
-SETUP = models.Setup(layers=2, d=32, triplets=36, steps=2, batch=4, words=60)
+SETUP = setups.Setup(layers=2, d=32, triplets=36, steps=2, batch=4, words=60)
 
 
 @pytest.fixture(autouse=True)
 def small_texts(monkeypatch):
     """SNLI is these 36 rows, and the pieces those of the small vocabulary."""
     pieces = encoder().tokenizer
-    monkeypatch.setattr(models, "tokenizer", lambda *_: pieces)
-    monkeypatch.setattr(models, "rows", lambda *_: TextRows(pieces, ROWS, leave_out_copies=True))
+    monkeypatch.setattr(setups, "tokenizer", lambda *_: pieces)
+    monkeypatch.setattr(setups, "rows", lambda _: TextRows(pieces, ROWS, leave_out_copies=True))
 
 
-@pytest.mark.parametrize("method", models.METHODS)
+@pytest.mark.parametrize("method", models.METHODS + models.ALONE)
 def test_methods_share_first_weights_and_their_loss_is_the_sum_of_its_parts(method):
-    cut = (1, 8) if method == "separate" else None
+    cut = (1, 8) if method in models.ALONE else None
     model, plain = models.build(method, SETUP, 0, cut), models.build("plain", SETUP, 0)
     first = plain.encoder.state_dict()
     assert all(torch.equal(weight, first[name]) for name, weight in model.encoder.state_dict().items())
-    total, parts = model(*models.rows()[torch.arange(8)])
+    total, parts = model(*setups.rows(SETUP)[torch.arange(8)])
     torch.testing.assert_close(total, sum(parts.values()))
     assert model.encoder.layers == (1 if cut else 2)
 
@@ -42,7 +42,7 @@ def test_a_separate_model_is_trained_at_its_own_width_and_nothing_else():
         states.append(out)
 
     model.encoder.register_forward_hook(watch)
-    model(*models.rows()[torch.arange(8)])[0].backward()
+    model(*setups.rows(SETUP)[torch.arange(8)])[0].backward()
     assert states[0].grad[:, :, 1, :8].abs().max() > 0
     assert states[0].grad[:, :, 1, 8:].abs().max() == 0
 
@@ -74,7 +74,7 @@ def table(value):
     """All cells the claims ask for, three seeds, each ``value(method, n, m)``."""
     rows = []
     for seed in range(3):
-        for place, method in enumerate(models.METHODS):
+        for place, method in enumerate(models.METHODS + models.ALONE):
             for n in range(1, 5):
                 values = {m: value(method, n, m) + 0.01 * seed * (place + n) for m in (4, 8, 16, 32)}
                 how = {"method": method, "metric": METRIC, "seed": seed, "n": 9}
@@ -93,3 +93,27 @@ def test_verdicts_follow_the_table():
     assert found["C9"] == found["C3"] == "not shown"
     worse = stats.judge(asked, table(lambda method, n, m: 50 - better.get(method, 0.0)), "hour").set_index("id").verdict
     assert worse["C1"] == worse["C2"] == worse["C6"] == worse["C5"] == "not shown"
+
+
+def test_variants_of_2dmse_are_one_change_each():
+    changed = {name: vars(settings) for name, settings in models.OF_2DMSE.items()}
+    paper = changed.pop("2DMSE")
+    assert {name: [key for key in paper if paper[key] != other[key]] for name, other in changed.items()} == {
+        "2DMSE, v0.3.8": ["depth_weight", "alignments"],
+        "2DMSE, no KL": ["weights"],
+        "2DMSE, detached": ["detach"],
+        "2DMSE, one width": ["weights"],
+        "2DMSE, all layers, uniform": ["layers"],
+        "2DMSE, all layers, log": ["depth_weight", "layers"],
+        "2DMSE, all layers, linear": ["depth_weight", "layers"],
+    }
+
+
+def test_verdicts_on_variants_follow_the_table():
+    asked = variants(4, (4, 8, 16, 32), [(1, 4), (2, 8), (3, 16), (4, 32)])
+    better = {"2DMSE, all layers, uniform": 9.0, "2DMSE, all layers, log": 6.0, "2DMSE, all layers, linear": 3.0}
+    better |= {"2DMSE": 5.0, "2DMSE, detached": 7.0}
+    shown = stats.judge(asked, table(lambda method, n, m: 50 + better.get(method, 0.0)), "hour")
+    assert set(shown.verdict) == {"shown"}
+    worse = stats.judge(asked, table(lambda method, n, m: 50 - better.get(method, 0.0)), "hour")
+    assert set(worse.verdict) == {"not shown"}

@@ -6,6 +6,7 @@ Points are Spearman's rho x 100 on STS-B's test pairs. Layer N and width D are t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from mrl_lab.stats import Claim, average, cell, difference
 
@@ -19,6 +20,39 @@ def claims(layers: int, sizes: Sequence[int], pairs: Sequence[tuple[int, int]]) 
         layers: N. sizes: the grid's widths, rising to D. pairs: Starbucks' list (n, m), from small to whole.
     """
     return [*_depth(layers, sizes), *_separate(pairs), *_pairs(pairs), *_use(layers, sizes)]
+
+
+def variants(layers: int, sizes: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[Claim]:
+    """Claims C11 and C15, on what sentence-transformers changed in its own form of 2DMSE; arguments as above."""
+
+    def shallow(of: str, minus: str):
+        return average(difference(of, minus, METRIC, layer=n, dim=sizes[-1]) for n in range(1, layers))
+
+    weighed = [f"2DMSE, all layers, {name}" for name in ("uniform", "log", "linear")]
+    every = average(difference("2DMSE", "2DMSE, one width", METRIC, layer=n, dim=m) for n, m in pairs)
+    return [
+        Claim(
+            "C11",
+            "Equal weights of all depths beat 1 / (1 + ln n), and that beats 1 / n, below the last layer at full width",
+            "equal weights won at every depth (a commit of sentence-transformers; no figures)",
+            [
+                shallow(of, minus).must(above=0.0, name=f"{of} − {minus}".replace("2DMSE, all layers, ", ""))
+                for of, minus in pairwise(weighed)
+            ],
+        ),
+        Claim(
+            "C15a",
+            "A teacher that KL does not move is better for shallow layers",
+            "changed in sentence-transformers 5.7; no figures",
+            [shallow("2DMSE, detached", "2DMSE").must(above=0.0, name="detached − not, layers below the last")],
+        ),
+        Claim(
+            "C15b",
+            "Training the full width in every step is better than one drawn width, mean of Starbucks' pairs",
+            "the paper's form against sentence-transformers'; no table",
+            [every.must(above=0.0, name="2DMSE − one width a step, mean of pairs")],
+        ),
+    ]
 
 
 def _depth(layers: int, sizes: Sequence[int]) -> list[Claim]:

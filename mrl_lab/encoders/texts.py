@@ -10,7 +10,8 @@ shallow layers without it. :mod:`mrl_lab.encoders.cutting` saves the lowest bloc
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -243,7 +244,8 @@ def pretrained(name_or_path: str | Path, *, pooling: str = "mean", length: int =
     from transformers import AutoModel, AutoTokenizer
 
     try:
-        body = AutoModel.from_pretrained(name_or_path, use_safetensors=True, trust_remote_code=False)
+        with _no_bar():
+            body = AutoModel.from_pretrained(name_or_path, use_safetensors=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         where = "the folder" if Path(name_or_path).exists() else "the local cache of the hub and the hub"
@@ -252,3 +254,17 @@ def pretrained(name_or_path: str | Path, *, pooling: str = "mean", length: int =
             "config.json, tokenizer.json and model.safetensors, or a hub name such as bert-base-uncased."
         ) from error
     return SentenceEncoder(body, tokenizer, pooling, length)
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Silence transformers' bar over weights: it is gone in a second, and stays in a notebook for good."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

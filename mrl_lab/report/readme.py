@@ -17,7 +17,7 @@ from mrl_lab.report import index, tables
 
 PUBLISHED = ("minutes", "hour", "gpu")  # from weak to strong evidence
 CLAIMS = ("notebook", "id", "claim", "paper", "ours [low, high]", "seeds", "verdict", "budget")
-BENCH = ("bench", "way", "milliseconds", "ratio", "n")
+BENCH = ("bench", "way", "milliseconds", "ratio", "n", "megabytes")
 PICTURE = "accuracy.svg"
 DRAWN, DRAWN_METRIC = ("MRL", "FF", "FF, first dims"), "pairs 1nn"
 
@@ -62,8 +62,10 @@ def claims_table(reports: Path) -> str:
 
 
 def bench_table(file: Path) -> str:
-    """Return the measured speeds as a Markdown table; empty when none were saved."""
-    return _table(BENCH, [[_plain(row[name]) for name in BENCH] for row in _rows(file)])
+    """Return the measured speeds, and memory if any, as a Markdown table; empty when none were saved."""
+    rows = _rows(file)
+    heads = [name for name in BENCH if any(name in row for row in rows)]
+    return _table(heads, [[_plain(row[name]) for name in heads] for row in rows])
 
 
 def _rows(file: Path) -> list[dict[str, str]]:

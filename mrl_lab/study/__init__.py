@@ -5,7 +5,7 @@ on where it was, and a slider or a second notebook trains nothing again.
 
 * 00, 01: models, tuning, pictures, controls, ablations, pretrained; the first two serve others too
 * 02: adaptive, gallery, cascades, fewshot, judged, speed
-* 03: sentences/   05: tokens/   06: clusters/
+* 03, 04: sentences/   05: tokens/   06: clusters/
 """
 
 from collections.abc import Iterable

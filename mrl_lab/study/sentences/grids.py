@@ -16,8 +16,17 @@ from torch import Tensor
 
 from mrl_lab import score, search
 from mrl_lab.cuts import check_sizes
+from mrl_lab.encoders.texts import SentenceEncoder
 from mrl_lab.errors import RequestError
 from mrl_lab.study.judged import K, quality
+
+
+def encode(encoder: SentenceEncoder, *sides: Sequence[str]) -> list[Tensor]:
+    """Return the states (n, N+1, D) of each list of sentences; a sentence that returns is encoded once."""
+    said = list(dict.fromkeys(text for side in sides for text in side))
+    place = {text: i for i, text in enumerate(said)}
+    states = encoder.encode(said)
+    return [states[[place[text] for text in side]] for side in sides]
 
 
 def cosines(x: Tensor, y: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -67,10 +76,15 @@ def retrieval(queries: Tensor, corpus: Tensor, relevant: Tensor, layers: Sequenc
     found = {}
     for n in layers:
         for m in sizes:
-            ids = search.at_size(queries[:, n], corpus[:, n], m, K)[1]
-            values = {f"ndcg@{K}": quality(ids, relevant), f"mrr@{K}": reciprocal_rank(relevant.gather(1, ids))}
+            values = by_query(queries[:, n], corpus[:, n], relevant, m)
             found[n, m] = {metric: 100 * value.mean().item() for metric, value in values.items()}
     return found
+
+
+def by_query(queries: Tensor, corpus: Tensor, relevant: Tensor, m: int) -> dict[str, Tensor]:
+    """Return {"ndcg@10": (Q,), "mrr@10": (Q,)}, from 0 to 1, of one layer's states (Q, D) and (N_d, D) at m dims."""
+    ids = search.at_size(queries, corpus, m, K)[1]
+    return {f"ndcg@{K}": quality(ids, relevant), f"mrr@{K}": reciprocal_rank(relevant.gather(1, ids))}
 
 
 def reciprocal_rank(gains: Tensor) -> Tensor:

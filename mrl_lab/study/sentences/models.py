@@ -1,109 +1,80 @@
-"""Models: one small BERT, trained from scratch on SNLI triplets by each method, with everything else equal.
+"""Models: one encoder, trained on SNLI triplets by each method, with everything else equal.
 
 At one seed all methods share first weights, order of rows and dropout. A separate model is as deep as its cut and is
-trained at its own width; depth alone, as the published code has it, is ``(n, d)``.
+trained at its own width; by depth alone, as the published code has it, at full width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from statistics import median
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from mrl_lab import runs, score
 from mrl_lab.bench import measure
 from mrl_lab.data import texts
-from mrl_lab.encoders.texts import SentenceEncoder, small
-from mrl_lab.encoders.tokens import TextRows, wordpiece
+from mrl_lab.encoders.texts import SentenceEncoder
 from mrl_lab.errors import unknown
-from mrl_lab.methods.mse2d import MSE2D, Settings
-from mrl_lab.methods.starbucks import SRL, default_pairs
-from mrl_lab.study.sentences import grids
+from mrl_lab.methods.mse2d import MSE2D, PRESETS, Settings
+from mrl_lab.methods.starbucks import SRL
+from mrl_lab.study.sentences import grids, pretraining, setups
+from mrl_lab.study.sentences.setups import Setup
 from mrl_lab.train import fit
 
-METHODS = ("plain", "MRL", "2DMSE", "2DMSE, v0.3.8", "2DMSE, no KL", "Starbucks", "random pairs", "separate")
+DEPTH = {"uniform": "none", "log": "1/(1+ln n)", "linear": "1/n"}  # weights of the variant that trains all layers
+OF_2DMSE = {
+    "2DMSE": Settings(),
+    "2DMSE, v0.3.8": PRESETS["2dmse-v038"],
+    "2DMSE, no KL": Settings(weights=(1.0, 1.0, 1.0, 1.0, 0.0)),
+    "2DMSE, detached": Settings(detach=True),
+    "2DMSE, one width": Settings(weights=(0.0, 0.0, 1.0, 1.0, 1.0)),  # as Matryoshka2dLoss, but for a width each
+} | {f"2DMSE, all layers, {name}": Settings(layers="all", depth_weight=weight) for name, weight in DEPTH.items()}
+METHODS = ("plain", "MRL", *OF_2DMSE, "Starbucks", "random pairs")
+ALONE = ("separate", "separate, depth only")  # a model a cut
 TESTS = {"stsb": "test", "sick": "test"}
 METRICS = {"stsb": "STS-B spearman", "sick": "SICK-R spearman"}
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What all methods share: N blocks of width d, how many triplets, steps of ``batch``, and the peak rate.
-
-    ``most`` is how many pairs of a set are scored, the first ones: all of STS-B and of SICK-R by default.
-    """
-
-    layers: int = 4
-    d: int = 64
-    triplets: int = 10_000
-    steps: int = 200
-    batch: int = 64
-    lr: float = 1e-3
-    words: int = 4_000
-    length: int = 24
-    most: int = 5_000
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Widths of the grid: 4 and its doublings up to d."""
-        return tuple(m for m in (2**i for i in range(2, 12)) if m <= self.d)
-
-
-@cache
-def tokenizer(triplets: int, words: int) -> PreTrainedTokenizerBase:
-    """Return word pieces learnt from the first sentences that models are trained on."""
-    return wordpiece([text for row in texts.triplets()[:triplets] for text in row], words)
-
-
-@cache
-def rows(triplets: int, words: int, length: int) -> TextRows:
-    """Return the first triplets of SNLI, tokenised once for all methods."""
-    chosen = texts.triplets()[:triplets]
-    return TextRows(tokenizer(triplets, words), chosen, leave_out_copies=True, length=length)
-
-
 def build(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = None) -> nn.Module:
-    """Return a method around an untrained encoder; ``cut`` is the layer and width of a separate model.
+    """Return a method around the encoder it begins with; ``cut`` is the layer and width of a separate model.
 
     Raises:
         RequestError: an unknown method.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
+    if method not in METHODS + ALONE:
+        raise unknown("method", method, METHODS + ALONE)
     n, m = cut or (setup.layers, setup.d)
-    how = {"length": setup.length, "seed": seed}
-    encoder = small(tokenizer(setup.triplets, setup.words), setup.d, setup.layers, **how)
+    encoder = pretraining.begin(setup, seed)
     encoder = encoder.keep(n) if n < setup.layers else encoder  # so that blocks begin with the same weights
-    pairs = default_pairs(setup.layers, setup.d)
-    below = setup.sizes[:-1]
     ways = {
         "plain": lambda: SRL(encoder, [(n, m)]),
         "MRL": lambda: SRL(encoder, [(n, size) for size in setup.sizes], weight=0.0),
-        "2DMSE": lambda: MSE2D(encoder, "2dmse-paper", below),
-        "2DMSE, v0.3.8": lambda: MSE2D(encoder, "2dmse-v038", below),
-        "2DMSE, no KL": lambda: MSE2D(encoder, Settings(weights=(1.0, 1.0, 1.0, 1.0, 0.0)), below),
-        "Starbucks": lambda: SRL(encoder, pairs),
-        "random pairs": lambda: SRL(encoder, pairs, pool="grid", draws=len(pairs) - 1),
+        "Starbucks": lambda: SRL(encoder, setup.pairs),
+        "random pairs": lambda: SRL(encoder, setup.pairs, pool="grid", draws=len(setup.pairs) - 1),
         "separate": lambda: SRL(encoder, [(n, m)], whole=False),
+        "separate, depth only": lambda: SRL(encoder, [(n, setup.d)]),
     }
-    return ways[method]()
+    return MSE2D(encoder, OF_2DMSE[method], setup.sizes[:-1]) if method in OF_2DMSE else ways[method]()
+
+
+def learn(model: nn.Module, setup: Setup, seed: int, after_step: Callable[[int], None] | None = None) -> None:
+    """Train a method's model in place."""
+    how = {"steps": setup.steps, "batch": setup.batch, "lr": setup.lr, "clip": 1.0, "seed": seed}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # dropout and draws
+        fit(model, setups.rows(setup), after_step=after_step, **how)
 
 
 def trained(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = None) -> SentenceEncoder:
-    """Return the method's encoder, trained; reused where these very settings were trained before."""
+    """Return the method's encoder, trained; its weights are kept, and reused where these very settings return."""
     model = build(method, setup, seed, cut)
 
     def make() -> dict[str, Tensor]:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)  # dropout and draws
-            learnt_from = rows(setup.triplets, setup.words, setup.length)
-            fit(model, learnt_from, steps=setup.steps, batch=setup.batch, lr=setup.lr, clip=1.0, seed=seed)
+        learn(model, setup, seed)
         return model.encoder.cpu().state_dict()
 
     key = {"what": "sentences", "method": method, "setup": asdict(setup), "seed": seed, "cut": cut}
@@ -114,7 +85,7 @@ def trained(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = 
 def grid(encoder: SentenceEncoder, name: str, split: str, setup: Setup) -> tuple[Tensor, int]:
     """Return Spearman of every layer and width (N+1, |M|) on a set's split, and its number of pairs."""
     pairs = texts.pairs(name)[split]
-    x, y = (encoder.encode(side[: setup.most]) for side in (pairs.sentence1, pairs.sentence2))
+    x, y = grids.encode(encoder, pairs.sentence1[: setup.most], pairs.sentence2[: setup.most])
     return grids.spearman(x, y, pairs.score[: setup.most], setup.sizes), len(x)
 
 
@@ -133,6 +104,11 @@ def scored(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = N
     return runs.remember(key, make)
 
 
+def on_list(grid: Tensor, setup: Setup) -> Tensor:
+    """Return the values of Starbucks' pairs (|S|,) in a grid (N+1, |M|)."""
+    return torch.stack([grid[cut.layer, setup.sizes.index(cut.dim)] for cut in setup.pairs])
+
+
 def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float]) -> pd.DataFrame:
     """Try each rate on each method with seed 0: Spearman on STS-B dev, averaged over the pairs from small to whole."""
     found = []
@@ -140,10 +116,27 @@ def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float]) -> pd.DataF
         for lr in lrs:
             encoder = trained(method, replace(setup, lr=lr), 0)
             values, _ = grid(encoder, "stsb", "dev", setup)
-            cuts = default_pairs(setup.layers, setup.d)
-            mean = torch.stack([values[c.layer, setup.sizes.index(c.dim)] for c in cuts]).mean().item()
-            found.append({"method": method, "lr": lr, "validation": mean})
+            found.append({"method": method, "lr": lr, "validation": on_list(values, setup).mean().item()})
     return pd.DataFrame(found)
+
+
+def tune_starts(starts: Sequence[str], setup: Setup, before: Sequence[float], lrs: Sequence[float]) -> pd.DataFrame:
+    """Try each rate of pre-training with each rate of Starbucks after it, with seed 0, as :func:`tune` does.
+
+    What begins with random weights has no rate of pre-training to choose.
+    """
+    found = []
+    for start in starts:
+        for before_lr in before if start in pretraining.WAYS else before[:1]:
+            tried = replace(setup, start=start, before_lr=before_lr)
+            found.append(tune(["Starbucks"], tried, lrs).assign(start=start, before_lr=before_lr))
+    return pd.concat(found, ignore_index=True)
+
+
+def best_start(tuned: pd.DataFrame, setup: Setup) -> dict[str, Setup]:
+    """Return each start's setup with the rates that were highest on STS-B dev."""
+    top = tuned.loc[tuned.groupby("start", sort=False)["validation"].idxmax()]
+    return {row.start: replace(setup, start=row.start, lr=row.lr, before_lr=row.before_lr) for row in top.itertuples()}
 
 
 def best(tuned: pd.DataFrame, setup: Setup) -> dict[str, Setup]:
@@ -152,17 +145,16 @@ def best(tuned: pd.DataFrame, setup: Setup) -> dict[str, Setup]:
     return {row.method: replace(setup, lr=row.lr) for row in top.itertuples()}
 
 
-def speed(setup: Setup, seed: int, sentences: int = 256, repeats: int = 5) -> pd.DataFrame:
+def speed(whole: SentenceEncoder, seed: int, sentences: int = 256, repeats: int = 5) -> pd.DataFrame:
     """Time tokenising and encoding by the lowest n blocks: rows "sentences a second" and "speed-up over N / n"."""
     said = texts.pairs("stsb")["test"].sentence1[:sentences]
-    whole = trained("2DMSE", setup, seed)
-    kept = {n: whole.keep(n).eval() for n in range(1, setup.layers + 1)}
+    kept = {n: whole.keep(n).eval() for n in range(1, whole.layers + 1)}
     ways = {n: lambda encoder=encoder: encoder.encode(said, batch=32) for n, encoder in kept.items()}
     middle = {n: median(times) for n, times in measure(ways, repeats, 0).items()}
     found = []
     for n, taken in middle.items():
-        values = {"sentences a second": sentences / taken, "speed-up over N / n": middle[setup.layers] / taken}
-        values["speed-up over N / n"] *= n / setup.layers
+        values = {"sentences a second": sentences / taken, "speed-up over N / n": middle[whole.layers] / taken}
+        values["speed-up over N / n"] *= n / whole.layers
         common = {"method": "2DMSE", "seed": seed, "layer": n, "n": sentences}
         found += [common | {"metric": metric, "value": value} for metric, value in values.items()]
     return score.table(found)

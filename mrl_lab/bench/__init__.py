@@ -2,7 +2,7 @@
 
 ``mrl-lab bench`` runs all of :data:`BENCHES`, ``mrl-lab bench step heads`` some. Each bench returns named
 ways of doing one thing; they are run alternately after a warm-up, so that a slow moment of the machine hits
-all of them, and their medians are compared with the first, the plain way.
+all of them, and their medians are compared with the first, the plain way. Of :data:`PEAKS` the memory is measured too.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
+from mrl_lab.bench.sentences import grid, smae, text_step
 from mrl_lab.errors import unknown
 
 Ways = dict[str, Callable[[], object]]
@@ -174,7 +177,9 @@ def start() -> Ways:
     return {"bare interpreter": way("pass"), "import mrl_lab": way("import mrl_lab")}
 
 
-BENCHES = {f.__name__: f for f in (step, heads, search, shortlist, visual_tokens, levels, removal, start)}
+_ALL = (step, heads, search, shortlist, visual_tokens, levels, removal, text_step, smae, grid, start)
+BENCHES = {f.__name__: f for f in _ALL}
+PEAKS = ("smae",)
 
 
 def measure(ways: Ways, least: int = 15, seconds_at_least: float = 5.0) -> dict[str, list[float]]:
@@ -218,4 +223,26 @@ def _compare(name: str) -> list[dict]:
         plain = plain or middle
         print(f"  {way:18s} {middle:9.2f} ms  x {middle / plain:5.2f}   ({len(times)} runs)", flush=True)
         rows.append({"bench": name, "way": way, "milliseconds": middle, "ratio": middle / plain, "n": len(times)})
-    return rows
+    return [row | {"megabytes": _told_peak(name, row["way"])} for row in rows] if name in PEAKS else rows
+
+
+def _told_peak(name: str, way: str) -> float:
+    found = peak(name, way)
+    print(f"  {way:18s} {found:9.0f} MB at its peak", flush=True)
+    return found
+
+
+def peak(name: str, way: str) -> float:
+    """Return by how many megabytes the first run of a way raises the peak memory of a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_peak, name, way).result()
+
+
+def _peak(name: str, way: str) -> float:
+    import resource
+
+    run = BENCHES[name]()[way]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    raised = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return raised / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, kilobytes elsewhere

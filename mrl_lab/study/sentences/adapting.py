@@ -1,0 +1,186 @@
+"""Adapting: a model that people have, fine-tuned by each method for a short time, and scored wherever there is a test.
+
+A model is trained once, all that is asked of it is computed, and that is kept in the place of its weights, which take
+90 MB each. Scores are grids (N+1, |M|) from one encoding, NaN where a cut was not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from mrl_lab import runs, stats
+from mrl_lab.data import texts
+from mrl_lab.encoders.texts import SentenceEncoder
+from mrl_lab.study import judged
+from mrl_lab.study.sentences import grids, models, pretraining
+from mrl_lab.study.sentences.models import METRICS, on_list
+from mrl_lab.study.sentences.setups import Setup
+
+UNTOUCHED = "untouched"
+SHOWN = 200  # sentences whose states are kept for the slider
+Found = dict[str, Tensor]
+
+
+def outcome(method: str, setup: Setup, seed: int, sets: Sequence[str], cut: tuple[int, int] | None = None) -> Found:
+    """Train a method and return what the sets of :data:`SETS` say of it; the method "untouched" is not trained.
+
+    Returns:
+        Grids by metric, such as "STS-B spearman", each with its "n ..."; "cosines of ..." all test pairs (P, |S|) and
+        "queries of ..." all queries (Q, |S|) at Starbucks' pairs; "said".
+    """
+
+    def make() -> Found:
+        if method == UNTOUCHED:
+            encoder = pretraining.begin(setup, seed)
+        else:
+            model = models.build(method, setup, seed, cut)
+            models.learn(model, setup, seed)
+            encoder = model.encoder.cpu()
+        return {name: value for some in sets for name, value in SETS[some](encoder.eval(), setup).items()}
+
+    key = {"what": "adapted", "method": method, "setup": asdict(setup), "seed": seed, "cut": cut, "sets": list(sets)}
+    return runs.remember(key, make)
+
+
+def table(found: Found, setup: Setup, method: str, seed: int, cut: tuple[int, int] | None = None) -> pd.DataFrame:
+    """Return the grids of an outcome as rows of the tidy table; of a separate model its own cut alone."""
+    named = {name: grid for name, grid in found.items() if f"n {name}" in found}
+    parts = [
+        grids.rows(grid, setup.sizes, method=method, metric=metric, seed=seed, n=int(found[f"n {metric}"]))
+        for metric, grid in named.items()
+    ]
+    rows = pd.concat(parts, ignore_index=True).dropna(subset="value")
+    return rows if cut is None else rows[(rows.layer == cut[0]) & (rows.dim == cut[1])]
+
+
+def scored(method: str, setup: Setup, seed: int, sets: Sequence[str], cut: tuple[int, int] | None = None):
+    """Return :func:`table` of :func:`outcome`."""
+    return table(outcome(method, setup, seed, sets, cut), setup, method, seed, cut)
+
+
+def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float]) -> pd.DataFrame:
+    """Try each rate on each method with seed 0: Spearman on STS-B dev, averaged over Starbucks' pairs."""
+    found = []
+    for method in methods:
+        for lr in lrs:
+            grid = outcome(method, replace(setup, lr=lr), 0, ["STS-B dev"])["STS-B dev spearman"]
+            found.append({"method": method, "lr": lr, "validation": on_list(grid, setup).mean().item()})
+    return pd.DataFrame(found)
+
+
+def watched(method: str, setup: Setup, seed: int, at: Sequence[int]) -> pd.DataFrame:
+    """Train a method again and look at STS-B dev after each of the steps ``at``: columns step, method, seed, value.
+
+    The column "method" names the pair, such as "layer 1, 16 dims".
+    """
+
+    def make() -> pd.DataFrame:
+        model, found = models.build(method, setup, seed), []
+
+        def look(step: int) -> None:
+            if step + 1 not in at:
+                return
+            values = on_list(models.grid(model.encoder, "stsb", "dev", setup)[0], setup).tolist()
+            for pair, value in zip(setup.pairs, values, strict=True):
+                name = f"layer {pair.layer}, {pair.dim} dims"
+                found.append({"step": step + 1, "method": name, "metric": "spearman", "seed": seed, "value": value})
+
+        models.learn(model, setup, seed, after_step=look)
+        return pd.DataFrame(found)
+
+    key = {"what": "watched", "method": method, "setup": asdict(setup), "seed": seed, "at": list(at)}
+    return runs.remember(key, make)
+
+
+def over_pairs(of: Found, minus: Found, columns: Sequence[int]) -> stats.Interval:
+    """Return the difference of two models on STS-B, with its bootstrap interval over the test's sentence pairs.
+
+    Each model's score is the mean Spearman over some of Starbucks' pairs, whose places in the list are ``columns``.
+    The interval says what other test pairs would give; it knows nothing of other seeds.
+    """
+    gold = texts.pairs("stsb")["test"].score
+    cosines = [found[f"cosines of {METRICS['stsb']}"][:, list(columns)] for found in (of, minus)]
+    sides = [np.column_stack([side, gold[: len(side)]]) for side in cosines]  # (P, k) -> (P, k + 1)
+    return stats.bootstrap(*sides, mean_spearman, resamples=1000)
+
+
+def over_queries(of: Found, minus: Found, columns: Sequence[int]) -> stats.Interval:
+    """Return the difference of two models in nDCG@10 on SciFact, with its bootstrap interval over the queries."""
+    sides = [found["queries of SciFact ndcg@10"][:, list(columns)].mean(1).numpy() for found in (of, minus)]
+    return stats.bootstrap(*sides)
+
+
+def mean_spearman(items: np.ndarray) -> float:
+    """Return the mean over columns of Spearman's rho x 100 with the last column, (P, k + 1) -> number."""
+    ranks = rankdata(items, axis=0)
+    ranks -= ranks.mean(0)
+    ranks /= np.sqrt((ranks**2).sum(0))
+    return 100 * float((ranks[:, :-1].T @ ranks[:, -1]).mean())
+
+
+# ------------------------------------------------------------------------------------------------ sets
+
+
+def _similar(name: str, split: str, metric: str) -> Callable[[SentenceEncoder, Setup], Found]:
+    def of(encoder: SentenceEncoder, setup: Setup) -> Found:
+        pairs = texts.pairs(name)[split]
+        x, y = grids.encode(encoder, pairs.sentence1[: setup.most], pairs.sentence2[: setup.most])
+        found = {metric: grids.spearman(x, y, pairs.score[: setup.most], setup.sizes)}
+        cuts = [cut for cut in setup.pairs if cut.layer <= encoder.layers]
+        of_cuts = [grids.cosines(x[:, [c.layer]], y[:, [c.layer]], [c.dim])[..., 0] for c in cuts]  # (P, 1) each
+        return found | {f"n {metric}": torch.tensor(len(x)), f"cosines of {metric}": torch.cat(of_cuts, 1)}
+
+    return of
+
+
+def _semeval(encoder: SentenceEncoder, setup: Setup) -> Found:
+    """Spearman of each year of STS 2012 to 2016 in the "all" setting."""
+    found: Found = {}
+    subsets = texts.pairs("sts12-16")
+    for year in sorted({name.split()[0] for name in subsets}):
+        chosen = {name: pairs for name, pairs in subsets.items() if name.startswith(year)}
+        states = {name: (*grids.encode(encoder, p.sentence1, p.sentence2), p.score) for name, p in chosen.items()}
+        metric = f"STS{year[2:]} spearman"
+        found |= {metric: grids.of_subsets(states, setup.sizes)}
+        found[f"n {metric}"] = torch.tensor(sum(map(len, chosen.values())))
+    return found
+
+
+def _scifact(encoder: SentenceEncoder, setup: Setup) -> Found:
+    """nDCG@10 and MRR@10 of SciFact's test queries at Starbucks' pairs."""
+    collection = texts.retrieval("scifact")
+    asked = [collection.queries[query] for query in collection.judged["test"]]
+    queries, corpus = grids.encode(encoder, asked, list(collection.corpus.values()))
+    relevant, found = judged.gains("scifact"), {}
+    for cut in setup.pairs:
+        each = grids.by_query(queries[:, cut.layer], corpus[:, cut.layer], relevant, cut.dim)
+        for metric, values in each.items():
+            name = f"SciFact {metric}"
+            grid = found.setdefault(name, torch.full((encoder.layers + 1, len(setup.sizes)), torch.nan))
+            grid[cut.layer, setup.sizes.index(cut.dim)] = 100 * values.mean()
+            found[f"n {name}"] = torch.tensor(len(asked))
+            found.setdefault(f"queries of {name}", torch.zeros(len(asked), len(setup.pairs)))
+            found[f"queries of {name}"][:, setup.pairs.index(cut)] = 100 * values
+    return found
+
+
+def said() -> list[str]:
+    """Return the sentences of the slider: the first ones of STS-B's test pairs, each once."""
+    return list(dict.fromkeys(texts.pairs("stsb")["test"].sentence1))[:SHOWN]
+
+
+SETS = {
+    "STS-B dev": _similar("stsb", "dev", "STS-B dev spearman"),
+    "STS-B": _similar("stsb", "test", METRICS["stsb"]),
+    "SICK-R": _similar("sick", "test", METRICS["sick"]),
+    "STS12-16": _semeval,
+    "SciFact": _scifact,
+    "said": lambda encoder, setup: {"said": encoder.encode(said())},
+}

@@ -1,0 +1,107 @@
+"""Setups: what all methods share, the encoder they begin with, and the triplets they learn from.
+
+At one seed every start shares its first weights: pre-training begins with those that "nothing" is left with.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cache
+
+from transformers import PreTrainedTokenizerBase
+
+from mrl_lab.cuts import Cut
+from mrl_lab.data import places, texts
+from mrl_lab.encoders.texts import SentenceEncoder, pretrained, small
+from mrl_lab.encoders.tokens import TextRows, wordpiece
+from mrl_lab.errors import RequestError, unknown
+from mrl_lab.methods.starbucks import default_pairs
+
+ADAPTED = "all-minilm"  # a model that people have, by its name among the sources
+STARTS = ("nothing", "MLM", "MAE", "SMAE", ADAPTED)
+READ = 64  # tokens of a text that a model made elsewhere reads when it is scored
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all methods share: N blocks of width d, how many triplets, steps of ``batch``, and the peak rate.
+
+    Attributes:
+        words: size of the vocabulary; length: tokens of a text that are trained on. ADAPTED has its own vocabulary.
+        most: pairs of a set that are scored, the first ones: all of STS-B and of SICK-R by default.
+        start: one of :data:`STARTS`: random weights, the same pre-trained in one of three ways, or a model made
+            elsewhere, which fixes ``layers`` and ``d``.
+        before, before_lr: steps of pre-training, and their peak rate.
+
+    Raises:
+        RequestError: an unknown start.
+    """
+
+    layers: int = 4
+    d: int = 64
+    triplets: int = 10_000
+    steps: int = 200
+    batch: int = 64
+    lr: float = 1e-3
+    words: int = 4_000
+    length: int = 24
+    most: int = 5_000
+    start: str = "nothing"
+    before: int = 0
+    before_lr: float = 2e-3
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise unknown("start", self.start, STARTS)
+
+    @property
+    def pairs(self) -> tuple[Cut, ...]:
+        """Starbucks' list for this depth and width."""
+        return default_pairs(self.layers, self.d)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Widths of the grid: half of the smallest pair's and its doublings below d, and d."""
+        return (*(m for m in (2**i for i in range(12)) if self.pairs[0].dim <= 2 * m < 2 * self.d), self.d)
+
+
+def elsewhere(**how: float) -> Setup:
+    """Return a setup that adapts all-MiniLM-L6-v2, 6 blocks of 384 dims."""
+    return Setup(layers=6, d=384, start=ADAPTED, **how)
+
+
+@cache
+def tokenizer(triplets: int, words: int) -> PreTrainedTokenizerBase:
+    """Return word pieces learnt from the first sentences that models are trained on."""
+    return wordpiece([text for row in texts.triplets()[:triplets] for text in row], words)
+
+
+def encoder(setup: Setup, seed: int) -> SentenceEncoder:
+    """Return what a method begins with: random weights of this seed, or those of a model made elsewhere.
+
+    Raises:
+        RequestError: a setup of another depth or width than the model made elsewhere.
+    """
+    if setup.start == ADAPTED:
+        found = _opened()
+        if (setup.layers, setup.d) != (found.layers, found.d):
+            raise RequestError(f"{ADAPTED} has {found.layers} layers of {found.d} dims: say so in the setup.")
+        return copy.deepcopy(found)
+    return small(tokenizer(setup.triplets, setup.words), setup.d, setup.layers, length=setup.length, seed=seed)
+
+
+@cache
+def _opened() -> SentenceEncoder:
+    return pretrained(places.ensure(ADAPTED).folder, length=READ)
+
+
+def rows(setup: Setup) -> TextRows:
+    """Return the first triplets of SNLI, tokenised once for all methods."""
+    return _rows(setup.start == ADAPTED, setup.triplets, setup.words, setup.length)
+
+
+@cache
+def _rows(adapted: bool, triplets: int, words: int, length: int) -> TextRows:
+    pieces = _opened().tokenizer if adapted else tokenizer(triplets, words)
+    return TextRows(pieces, texts.triplets()[:triplets], leave_out_copies=True, length=length)
