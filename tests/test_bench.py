@@ -4,6 +4,7 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 
 from mrl_lab import bench
 from mrl_lab.errors import RequestError
@@ -37,6 +38,18 @@ def test_a_step_with_seven_sizes_costs_little_more_than_a_plain_one():
     best = {way: min(times) for way, times in seconds.items()}
     assert best["MRL"] < 1.25 * best["plain"]
     assert best["MRL-E"] < 1.25 * best["plain"]
+
+
+def test_the_peak_of_memory_is_what_was_held_at_once():
+    held = torch.zeros(500_000)  # there before: not counted
+
+    def run() -> None:
+        one = held + 1  # 2 MB
+        two = torch.cat([one, one])  # and 4: the peak
+        del one
+        torch.relu_(two).sum()
+
+    assert bench.peak_bytes(run) == pytest.approx(6e6, rel=0.001)
 
 
 def test_unknown_bench_is_refused():
