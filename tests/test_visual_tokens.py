@@ -89,10 +89,15 @@ def test_rates_are_chosen_on_validation_questions_by_the_scales_a_way_learns(sma
     model = training.tuned(training.WAYS["all tokens"], small, replace(EFFORT, lr=1e-2), 0)
     right = model.answers(*turns[torch.arange(len(turns))], [16])[16].right.double() * 100
     by_kind = [right[small.of_kind(kind, "validation")].mean().item() for kind in small.kinds]
-    assert grid.loc["all tokens", 1e-2] == pytest.approx(sum(by_kind) / len(by_kind))
-    grid[:] = [[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]]
+    mine = grid[(grid.way == "all tokens") & (grid.rate == 1e-2)]
+    assert mine["own scales"].item() == pytest.approx(sum(by_kind) / len(by_kind))
+    right = answering.ask(model, small, [4], part="validation")["right"][0].double() * 100
+    assert mine["cell, 4 tokens"].item() == pytest.approx(right[small.of_kind("cell", "validation")].mean().item())
+    grid["own scales"] = [1.0, 2.0, 2.0, 1.0, 1.0, 2.0]
     found = {name: effort.lr for name, effort in tuning.chosen(grid, EFFORT).items()}
     assert {name for name, lr in found.items() if lr == 1e-3} == {"all tokens", "separate, 1", "separate, 4", "blind"}
+    untried = tuning.chosen(grid[grid.way == "M3"], EFFORT)
+    assert untried["random scale"].lr == EFFORT.lr
     assert set(found) == set(training.WAYS)
 
 
@@ -188,6 +193,7 @@ def world_of_claims(**broken: float) -> pd.DataFrame:
     good = {"count": (98, 99, 99), "cell": (50, 80, 90), "list": (20, 60, 80)}
     lost = {"M3": 0, "all tokens, pooled": 45, "separate, 1": 0, "separate, 4": 0, "all tokens": 0, "random scale": 3}
     lost |= {"random scale, equal tokens": 0, "M3, spatial": 5, "M3, first": 5, "frozen tower": 9, "frozen language": 9}
+    lost |= {"M3, told where": 0, "all tokens, pooled, told where": 5}
     for method, points in (lost | {"M3 without 4": 0}).items():
         for kind, values in good.items():
             for i, (t, value) in enumerate(zip((1, 4, 16), values, strict=True)):
@@ -198,6 +204,11 @@ def world_of_claims(**broken: float) -> pd.DataFrame:
     found = {"oracle gain": 9, "luck gain": 2, "best scale": 80, "cascade": 80, "cascade tokens": 9}
     found |= {"oracle tokens, wrong as 1": 2, "oracle tokens, wrong as 16": 5}
     rows += [("M3", metric, None, value + broken.get(metric, 0)) for metric, value in found.items()]
+    shapes, true = "easy-VQA, open", "NLVR, closed"
+    elsewhere = {("M3", shapes): 90, ("all tokens, pooled", shapes): 60, ("M3", true): 60}
+    for (method, metric), value in elsewhere.items():
+        rows += [(method, metric, t, value - (method == "M3") * broken.get(metric, 0)) for t in (1, 4, 16)]
+    rows.append(("blind", true, 0, 55))
     table = [
         {"method": m, "metric": k, "tokens": t, "seed": s, "value": v + crc32(f"{m}{k}{t}{s}".encode()) / 2**36}
         for m, k, t, v in rows
@@ -221,6 +232,9 @@ def test_every_claim_can_be_shown():
         ({"M3, first": -10}, {"C6"}),
         ({"frozen tower": -9}, {"C7"}),
         ({"M3 without 4": -35}, {"C8"}),
+        ({"all tokens, pooled, told where": -5}, {"C1c"}),
+        ({"easy-VQA, open": 40}, {"E1"}),
+        ({"NLVR, closed": 9}, {"E2"}),
         ({"luck gain": 9}, {"C4"}),
         ({"cascade tokens": 9}, {"C4b"}),
     ],

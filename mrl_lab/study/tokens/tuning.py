@@ -20,19 +20,29 @@ TRIED = ("M3", "all tokens", "random scale")
 
 
 def rates(world: World, effort: Effort, tried: Sequence[float], ways: Sequence[str] = TRIED) -> pd.DataFrame:
-    """Return per cent right on validation questions by way (rows) and rate (columns), seed 0.
+    """Try every rate on every way, with one seed.
 
-    It is the mean over the kinds of question, and over the scales that the way learns.
+    Returns:
+        One row a way and rate: way, rate, and per cent right on validation questions: "own scales", the mean over the
+        scales that the way learns and over kinds of question, and "KIND, 4 tokens" of the dense kind, if there is one.
     """
-    found = {(way, lr): validated(way, world, replace(effort, lr=lr), 0) for way in ways for lr in tried}
-    own = {key: table.loc[[t for t in SCALES if t in WAYS[key[0]].scales]] for key, table in found.items()}
-    return pd.Series({key: table.to_numpy().mean() for key, table in own.items()}).unstack(sort=False)
+    rows = []
+    for way in ways:
+        for rate in tried:
+            found = validated(way, world, replace(effort, lr=rate), 0)
+            own = found.loc[[t for t in SCALES if t in WAYS[way].scales]].to_numpy().mean()
+            dense = {"cell, 4 tokens": found.loc[4, "cell"]} if "cell" in found else {}
+            rows.append({"way": way, "rate": rate, "own scales": own} | dense)
+    return pd.DataFrame(rows)
 
 
 def chosen(grid: pd.DataFrame, effort: Effort) -> dict[str, Effort]:
-    """Return what each of all ways is tuned with: the best rate of the way in ``grid`` that learns as it does."""
-    best = grid.idxmax(axis=1)
-    return {name: replace(effort, lr=float(best[_like(name)])) for name in WAYS}
+    """Return what each way is tuned with: the best rate, by its own scales, of the tried way that learns alike.
+
+    A way whose like was not tried keeps the rate of ``effort``.
+    """
+    top = grid.loc[grid.groupby("way", sort=False)["own scales"].idxmax()].set_index("way")["rate"].to_dict()
+    return {name: replace(effort, lr=top.get(_like(name), effort.lr)) for name in WAYS}
 
 
 def _like(name: str) -> str:
