@@ -14,6 +14,7 @@ from mrl_lab.study.tokens.training import SCALES, WAYS, Effort, settings, tuned
 from mrl_lab.study.tokens.world import World
 
 POOLED = {"all tokens, pooled": "average", "all tokens, spatial": "spatial", "all tokens, first": "first"}
+POOLED |= {"all tokens, in place": "in place"}
 FIT = 0.2  # share of the questions on which a cascade's thresholds are fitted
 
 

@@ -29,6 +29,8 @@ class World:
         sorts: by split, the kind of each question.
         patch: pixels of the side of a visual token; all pictures are ``GRID`` of them wide and high.
         classes: of the things in scenes; 0 where pictures are not scenes.
+        talk: train on rows of a picture and all its questions. Alone, as at test, a question always begins right after
+            the picture, and the language model may learn to find a token by its distance.
     """
 
     train: Questions
@@ -39,6 +41,7 @@ class World:
     sorts: dict[str, list[str]] = field(repr=False)
     patch: int = PATCH
     classes: int = 0
+    talk: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -46,8 +49,8 @@ class World:
         return tuple(dict.fromkeys(self.sorts["train"]))
 
     def turns(self, part: str) -> Turns:
-        """Return rows to train on (all questions of a picture), or else to be asked one by one."""
-        return Turns(getattr(self, part), self.words.encode, alone=part != "train")
+        """Return rows of a picture and one question or, to train on in a ``talk``, all of its questions."""
+        return Turns(getattr(self, part), self.words.encode, alone=part != "train" or not self.talk)
 
     def of_kind(self, kind: str, part: str = "test") -> Tensor:
         """Return which questions (Q,) are of a kind."""
@@ -59,14 +62,14 @@ class World:
         return {kind: right[self.of_kind(kind)].mean().item() * 100 for kind in self.kinds}
 
 
-def world(data: Labelled, train: int, test: int, validation: int = 400) -> World:
+def world(data: Labelled, train: int, test: int, validation: int = 400, talk: bool = False) -> World:
     """Return scenes of ``data``'s pictures, 2 x 2 cells on 28 x 28 pixels, up to ``len(ASKED)`` questions each."""
     counts = {"train": train, "validation": validation, "test": test}
     made = scenes(data, **counts, side=GRID * PATCH, thing=THING, kinds=ASKED)
     words = Words([*made["train"].questions, *made["train"].answers])
-    key = {"things": data.key, **counts, "asked": ASKED}
+    key = {"things": data.key, **counts, "asked": ASKED, "talk": talk}
     sorts = {part: some.kinds for part, some in made.items()}
-    return World(**made, words=words, key=key, sorts=sorts, classes=len(data.classes))
+    return World(**made, words=words, key=key, sorts=sorts, classes=len(data.classes), talk=talk)
 
 
 def covered(asked: Scenes, classes: int, where: bool = False) -> Tensor:
