@@ -75,6 +75,14 @@ def test_a_start_is_what_its_number_and_its_tower_make_it(small):
         replace(EFFORT, knows="where")
 
 
+def test_a_talk_has_all_questions_of_a_picture_and_alone_has_one(small):
+    alone, talk = small.turns("train"), replace(small, talk=True).turns("train")
+    assert len(alone) == len(small.train)
+    assert len(talk) == len(small.train.images)
+    assert sorted(i for row in talk.turns for i in row) == list(range(len(alone)))
+    assert len(replace(small, talk=True).turns("test")) == len(small.test), "asked one by one in any case"
+
+
 def test_seeds_take_the_starts_in_turn(small, monkeypatch):
     numbers, start = [], training.start
     monkeypatch.setattr(training, "start", lambda w, e, n: numbers.append(n) or start(w, e, n))
@@ -194,6 +202,7 @@ def world_of_claims(**broken: float) -> pd.DataFrame:
     lost = {"M3": 0, "all tokens, pooled": 45, "separate, 1": 0, "separate, 4": 0, "all tokens": 0, "random scale": 3}
     lost |= {"random scale, equal tokens": 0, "M3, spatial": 5, "M3, first": 5, "frozen tower": 9, "frozen language": 9}
     lost |= {"M3, told where": 0, "all tokens, pooled, told where": 5}
+    lost |= {"M3, in talks": 0, "all tokens, pooled, in talks": 5}
     for method, points in (lost | {"M3 without 4": 0}).items():
         for kind, values in good.items():
             for i, (t, value) in enumerate(zip((1, 4, 16), values, strict=True)):
@@ -233,6 +242,7 @@ def test_every_claim_can_be_shown():
         ({"frozen tower": -9}, {"C7"}),
         ({"M3 without 4": -35}, {"C8"}),
         ({"all tokens, pooled, told where": -5}, {"C1c"}),
+        ({"all tokens, pooled, in talks": -5}, {"C1d"}),
         ({"easy-VQA, open": 40}, {"E1"}),
         ({"NLVR, closed": 9}, {"E2"}),
         ({"luck gain": 9}, {"C4"}),
