@@ -88,9 +88,7 @@ def in_place(v: Tensor, t: int) -> Tensor:
     A control that saves nothing: it says what pooling loses where every token keeps its place in the text.
     """
     k, tokens = isqrt(v.shape[1] // t), pool(v, t).unflatten(1, (isqrt(t), isqrt(t)))  # (B, side, side, d)
-    return (
-        tokens.repeat_interleave(k, 1).repeat_interleave(k, 2).flatten(1, 2)
-    )  # -> (B, k side, k side, d) -> (B, N, d)
+    return tokens.repeat_interleave(k, 1).repeat_interleave(k, 2).flatten(1, 2)  # -> (B, rows, columns, d)
 
 
 SELECT = {"average": pool, "spatial": spatial, "first": first, "every": every, "in place": in_place}
