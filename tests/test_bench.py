@@ -68,6 +68,18 @@ def test_memory_is_measured_in_a_process_of_its_own():
     assert bench.peak("smae", "where labelled") < 0.5 * bench.peak("smae", "everywhere")
 
 
+def test_the_peak_of_memory_is_what_was_held_at_once():
+    held = torch.zeros(500_000)  # there before: not counted
+
+    def run() -> None:
+        one = held + 1  # 2 MB
+        two = torch.cat([one, one])  # and 4: the peak
+        del one
+        torch.relu_(two).sum()
+
+    assert bench.peak_bytes(run) == pytest.approx(6e6, rel=0.001)
+
+
 def test_unknown_bench_is_refused():
     with pytest.raises(RequestError, match="step"):
         bench.main(["stepp"], None)

@@ -140,6 +140,16 @@ def test_22_samples_are_tokens_of_the_grid():
     assert m3.every(v, 9).flatten().tolist() == list(range(0, 144, 16))
 
 
+@pytest.mark.parametrize("t", [1, 4, 9, 36, 144])
+def test_averages_in_place_stand_on_every_token_of_their_window(t):
+    v = torch.randn(2, 144, 5)
+    side, placed, pooled = int(t**0.5), m3.in_place(v, t), slow_pool(v, t)
+    for i in range(12):
+        for j in range(12):
+            window = i * side // 12 * side + j * side // 12
+            assert torch.allclose(placed[:, i * 12 + j], pooled[:, window], atol=1e-6)
+
+
 def test_unknown_forms_are_refused(batch):
     with pytest.raises(RequestError, match="Did you mean 'spatial'"):
         m3.coarser(torch.zeros(1, 16, 1), (1,), "spacial")

@@ -107,6 +107,12 @@ def test_20_the_best_blind_answers_are_at_chance_for_every_kind():
         assert right[of].mean() <= p + 3 * (p * (1 - p) / n) ** 0.5, kind
 
 
+def test_words_never_asked_get_the_commonest_answer():
+    asked = [Questions(torch.zeros(1, 3, 4, 4), torch.zeros(3).long(), ["a?", "b?", "b?"], list("xyy"))]
+    asked.append(Questions(torch.zeros(1, 3, 4, 4), torch.zeros(3).long(), ["a?", "c?", "c?"], list("xyx")))
+    assert best_blind(*asked).tolist() == [True, True, False]
+
+
 def test_20_no_answer_is_commoner_than_chance_for_any_words():
     made = MADE["train"]
     by_words = {}

@@ -10,7 +10,10 @@ import torch
 from mrl_lab import bench, stats
 from mrl_lab.claims.visual_tokens import claims
 from mrl_lab.data.labelled import Labelled, Split
-from mrl_lab.study.tokens import answering, costs, told, training
+from mrl_lab.data.questions import questions
+from mrl_lab.errors import RequestError
+from mrl_lab.study.tokens import answering, costs, told, training, tuning
+from mrl_lab.study.tokens.elsewhere import elsewhere, joined
 from mrl_lab.study.tokens.world import PATCH, THING, covered, world
 
 EFFORT = training.Effort(tower=3, base=3, steps=3, batch=8)
@@ -31,8 +34,9 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path))
 
 
-def test_what_covers_a_patch_is_the_thing_on_its_middle(small):
-    found = covered(small.train, small.classes).view(-1, 4, 4)
+@pytest.mark.parametrize("where", [False, True])
+def test_what_covers_a_patch_is_the_thing_on_its_middle(small, where):
+    found = covered(small.train, small.classes, where).view(-1, 4, 4)
     scenes = small.train
     for n in range(len(scenes.grids)):
         for i in range(4):
@@ -43,7 +47,7 @@ def test_what_covers_a_patch_is_the_thing_on_its_middle(small):
                         top, left = scenes.corners[n, 0, r], scenes.corners[n, 1, c]
                         inside = top <= y < top + THING and left <= x < left + THING
                         if inside and scenes.grids[n, r, c] >= 0:
-                            right = 1 + int(scenes.grids[n, r, c]) + 10 * (2 * r + c)
+                            right = 1 + int(scenes.grids[n, r, c]) + 10 * (2 * r + c) * where
                 assert found[n, i, j] == right
 
 
@@ -59,6 +63,52 @@ def test_ways_begin_alike_and_frozen_parts_stay(small):
     assert not all(torch.equal(frozen[name], begun[name]) for name in tower)
 
 
+def test_a_start_is_what_its_number_and_its_tower_make_it(small):
+    begun = training.start(small, EFFORT)
+    later = training.start(small, replace(EFFORT, steps=9, lr=0.5, starts=7))
+    assert all(torch.equal(later[name], begun[name]) for name in begun), "what follows does not change it"
+    others = [(EFFORT, 1), *((replace(EFFORT, knows=knows), 0) for knows in ("what and where", "nothing"))]
+    for effort, number in others:
+        other = training.start(small, effort, number)
+        assert not any(torch.equal(other[name], begun[name]) for name in begun if "patch_embedding" in name)
+    with pytest.raises(RequestError, match=r"what and where"):
+        replace(EFFORT, knows="where")
+
+
+def test_a_talk_has_all_questions_of_a_picture_and_alone_has_one(small):
+    alone, talk = small.turns("train"), replace(small, talk=True).turns("train")
+    assert len(alone) == len(small.train)
+    assert len(talk) == len(small.train.images)
+    assert sorted(i for row in talk.turns for i in row) == list(range(len(alone)))
+    assert len(replace(small, talk=True).turns("test")) == len(small.test), "asked one by one in any case"
+
+
+def test_seeds_take_the_starts_in_turn(small, monkeypatch):
+    numbers, start = [], training.start
+    monkeypatch.setattr(training, "start", lambda w, e, n: numbers.append(n) or start(w, e, n))
+    for seed in range(3):
+        training.tuned(training.WAYS["blind"], small, replace(EFFORT, starts=2), seed)
+    assert numbers == [0, 1, 0]
+
+
+def test_rates_are_chosen_on_validation_questions_by_the_scales_a_way_learns(small):
+    grid = tuning.rates(small, EFFORT, [1e-3, 1e-2])
+    turns = small.turns("validation")
+    model = training.tuned(training.WAYS["all tokens"], small, replace(EFFORT, lr=1e-2), 0)
+    right = model.answers(*turns[torch.arange(len(turns))], [16])[16].right.double() * 100
+    by_kind = [right[small.of_kind(kind, "validation")].mean().item() for kind in small.kinds]
+    mine = grid[(grid.way == "all tokens") & (grid.rate == 1e-2)]
+    assert mine["own scales"].item() == pytest.approx(sum(by_kind) / len(by_kind))
+    right = answering.ask(model, small, [4], part="validation")["right"][0].double() * 100
+    assert mine["cell, 4 tokens"].item() == pytest.approx(right[small.of_kind("cell", "validation")].mean().item())
+    grid["own scales"] = [1.0, 2.0, 2.0, 1.0, 1.0, 2.0]
+    found = {name: effort.lr for name, effort in tuning.chosen(grid, EFFORT).items()}
+    assert {name for name, lr in found.items() if lr == 1e-3} == {"all tokens", "separate, 1", "separate, 4", "blind"}
+    untried = tuning.chosen(grid[grid.way == "M3"], EFFORT)
+    assert untried["random scale"].lr == EFFORT.lr
+    assert set(found) == set(training.WAYS)
+
+
 def test_scores_are_shares_of_right_answers_at_each_scale(small):
     table = answering.scores("all tokens", small, EFFORT, 0)
     right = answering.answered("all tokens", small, EFFORT, 0, "average")["right"]
@@ -72,14 +122,21 @@ def test_scores_are_shares_of_right_answers_at_each_scale(small):
     assert set(blind.tokens) == {0}
 
 
-def test_choosing_keeps_its_order_and_needs_as_many_seeds_as_scales(small):
-    table = answering.choosing(small, EFFORT, 0, range(3)).set_index("metric").value
+def test_choosing_keeps_its_order_and_its_luck_can_be_left_out(small):
+    table = answering.choosing(small, EFFORT, 0, 3).set_index("metric").value
     assert table["oracle"] == pytest.approx(table["best scale"] + table["oracle gain"])
     assert table["oracle tokens, wrong as 1"] <= table["oracle tokens, wrong as 16"]
     assert 1 <= table["cascade tokens"] <= 21
     assert table["luck gain"] >= 0
-    alone = answering.choosing(small, EFFORT, 0, range(1)).set_index("metric").value
-    assert "luck gain" not in alone
+    assert "luck gain" not in answering.choosing(small, EFFORT, 0, 3, luck=False).set_index("metric").value
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_no_two_seeds_share_a_re_run(seeds):
+    found = [answering.reruns(seed, seeds) for seed in range(seeds)]
+    assert [models[0] for models in found] == list(range(seeds))
+    assert len({model for models in found for model in models}) == 3 * seeds
+    assert all(len({model % 3 for model in models}) == 3 for models in found if seeds == 3), "each of its own start"
 
 
 def test_what_is_told_is_what_generation_says_and_averages_windows(small):
@@ -103,9 +160,39 @@ def test_what_is_told_is_what_generation_says_and_averages_windows(small):
 def test_the_formula_stands_beside_the_paper_and_the_clock_runs(small):
     table = costs.of_llava()
     assert (table["prefill, ours (TFLOPs)"] - table["prefill, paper (TFLOPs)"]).abs().max() < 0.1
-    timed = costs.measured(training.WAYS["M3"].build(len(small.words)), small, [2, 4], least=1)
-    assert timed.shape == (3, 2)
+    timed = costs.measured(training.WAYS["M3"].build(small), small, [2, 4], least=1)
+    assert timed.shape == (3, 4)
     assert (timed > 0).all().all()
+    peak = timed["peak, MB"]
+    assert (peak[4] > peak[2]).all(), "more questions at a time hold more"
+    assert peak.loc[16, 4] > peak.loc[1, 4], "and so do more tokens"
+
+
+def test_elsewhere_asks_the_same_model_about_pictures_nobody_here_made(shared):
+    drawn, split = elsewhere("easy_vqa", 20, 10), questions("easy_vqa")
+    assert [len(asked.images) for asked in (drawn.train, drawn.validation, drawn.test)] == [18, 2, 10]
+    for part, whole, begin in (("validation", split["train"], 18), ("test", split["test"], 0)):
+        asked = getattr(drawn, part)
+        rows = [i for i, n in enumerate(whole.picture.tolist()) if begin <= n < begin + len(asked.images)]
+        assert asked.questions == [whole.questions[i] for i in rows]
+        assert torch.equal(asked.images[asked.picture], whole.images[whole.picture[rows]])
+    assert set(drawn.kinds) == {"easy-VQA, open", "easy-VQA, closed"}
+    assert {drawn.test.answers[i] for i in drawn.of_kind("easy-VQA, closed").nonzero()[:, 0]} == {"yes", "no"}
+    scenes = elsewhere("nlvr", 20, 10)
+    assert scenes.test.images.shape == (10, 3, 64, 64), "three boxes side by side are squeezed"
+    table = answering.scores("all tokens", scenes, replace(EFFORT, knows="nothing"), 0)
+    assert set(table.metric) == {"NLVR, closed"}
+    with pytest.raises(RequestError, match="nlvr"):
+        elsewhere("nlvr2", 20, 10)
+
+
+def test_splits_joined_keep_each_question_with_its_picture(shared):
+    parts = [questions("nlvr")[part] for part in ("dev", "test")]
+    both = joined(parts)
+    for i in (0, len(parts[0]) - 1, len(parts[0]), len(both) - 1):
+        part, j = (parts[0], i) if i < len(parts[0]) else (parts[1], i - len(parts[0]))
+        assert (both.questions[i], both.answers[i]) == (part.questions[j], part.answers[j])
+        assert torch.equal(both.images[both.picture[i]], part.images[part.picture[j]])
 
 
 def world_of_claims(**broken: float) -> pd.DataFrame:
@@ -114,6 +201,8 @@ def world_of_claims(**broken: float) -> pd.DataFrame:
     good = {"count": (98, 99, 99), "cell": (50, 80, 90), "list": (20, 60, 80)}
     lost = {"M3": 0, "all tokens, pooled": 45, "separate, 1": 0, "separate, 4": 0, "all tokens": 0, "random scale": 3}
     lost |= {"random scale, equal tokens": 0, "M3, spatial": 5, "M3, first": 5, "frozen tower": 9, "frozen language": 9}
+    lost |= {"M3, told where": 0, "all tokens, pooled, told where": 5}
+    lost |= {"M3, in talks": 0, "all tokens, pooled, in talks": 5}
     for method, points in (lost | {"M3 without 4": 0}).items():
         for kind, values in good.items():
             for i, (t, value) in enumerate(zip((1, 4, 16), values, strict=True)):
@@ -124,6 +213,11 @@ def world_of_claims(**broken: float) -> pd.DataFrame:
     found = {"oracle gain": 9, "luck gain": 2, "best scale": 80, "cascade": 80, "cascade tokens": 9}
     found |= {"oracle tokens, wrong as 1": 2, "oracle tokens, wrong as 16": 5}
     rows += [("M3", metric, None, value + broken.get(metric, 0)) for metric, value in found.items()]
+    shapes, true = "easy-VQA, open", "NLVR, closed"
+    elsewhere = {("M3", shapes): 90, ("all tokens, pooled", shapes): 60, ("M3", true): 60}
+    for (method, metric), value in elsewhere.items():
+        rows += [(method, metric, t, value - (method == "M3") * broken.get(metric, 0)) for t in (1, 4, 16)]
+    rows.append(("blind", true, 0, 55))
     table = [
         {"method": m, "metric": k, "tokens": t, "seed": s, "value": v + crc32(f"{m}{k}{t}{s}".encode()) / 2**36}
         for m, k, t, v in rows
@@ -147,6 +241,10 @@ def test_every_claim_can_be_shown():
         ({"M3, first": -10}, {"C6"}),
         ({"frozen tower": -9}, {"C7"}),
         ({"M3 without 4": -35}, {"C8"}),
+        ({"all tokens, pooled, told where": -5}, {"C1c"}),
+        ({"all tokens, pooled, in talks": -5}, {"C1d"}),
+        ({"easy-VQA, open": 40}, {"E1"}),
+        ({"NLVR, closed": 9}, {"E2"}),
         ({"luck gain": 9}, {"C4"}),
         ({"cascade tokens": 9}, {"C4b"}),
     ],

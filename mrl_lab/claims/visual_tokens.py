@@ -1,4 +1,4 @@
-"""Claims C1 to C8 on nested visual tokens (M3), as data; the numbers are those of the study's own list.
+"""Claims C1 to C8 on nested visual tokens (M3), and E1, E2 on other pictures, as data; numbers as in the study's list.
 
 Points are per cent of answers that are right, word for word. Scales are 1, 4 and 16 tokens of a 4 x 4 grid.
 """
@@ -10,7 +10,7 @@ from mrl_lab.stats import Claim, Condition, Contrast, cell, difference
 
 def claims() -> list[Claim]:
     """All of them; a way that was not trained at this budget leaves its claim inconclusive."""
-    return [*_pooling(), *_separate(), _density(), *_choosing(), *_training(), _frozen(), _unseen()]
+    return [*_pooling(), *_separate(), _density(), *_choosing(), *_training(), _frozen(), _unseen(), *_elsewhere()]
 
 
 def _pooling() -> list[Claim]:
@@ -31,7 +31,16 @@ def _pooling() -> list[Claim]:
             "not in the paper: our own bar",
             [lead["cell", 4].must(above=40.0, name="M3 − pooled, cell, 4 tokens")],
         ),
+        _other_start("C1c", "told where", "M3's lead stays where the tower was told where things lie"),
+        _other_start("C1d", "in talks", "M3's lead stays where all began with talks of many questions"),
     ]
+
+
+def _other_start(name: str, start: str, text: str) -> Claim:
+    ways = f"M3, {start}", f"all tokens, pooled, {start}"
+    leads = {(k, t): difference(*ways, k, tokens=t) for k in ("cell", "list") for t in (1, 4)}
+    conditions = [c.must(above=0.0, name=f"M3 − pooled, {k}, {t} tokens, {start}") for (k, t), c in leads.items()]
+    return Claim(name, text, "no such control", conditions)
 
 
 def _separate() -> list[Claim]:
@@ -137,3 +146,23 @@ def _unseen() -> Claim:
         for k in ("cell", "list")
     ]
     return Claim("C8", "A scale that was never trained (4) falls between its neighbours", "not in the paper", between)
+
+
+def _elsewhere() -> list[Claim]:
+    shapes = {t: difference("M3", "all tokens, pooled", "easy-VQA, open", tokens=t) for t in (1, 4)}
+    blind = cell("blind", "NLVR, closed", tokens=0)
+    sees = {t: cell("M3", "NLVR, closed", tokens=t) - blind for t in (1, 4, 16)}
+    return [
+        Claim(
+            "E1",
+            "On shapes that nobody here drew, M3 beats pooling at inference (easy-VQA)",
+            "not in the paper",
+            [c.must(above=0.0, name=f"M3 − pooled, open, {t} tokens") for t, c in shapes.items()],
+        ),
+        Claim(
+            "E2",
+            "Of sentences that people wrote, M3 gets more right than a blind model (NLVR)",
+            "not in the paper",
+            [c.must(above=0.0, name=f"M3 − blind, {t} tokens") for t, c in sees.items()],
+        ),
+    ]

@@ -10,6 +10,7 @@ A closed vocabulary (:class:`Words`) serves models that are trained here; a toke
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import lru_cache
@@ -168,6 +169,8 @@ def _check(asked: Questions) -> None:
 def best_blind(train: Questions, test: Questions) -> Tensor:
     """Return whether each test question is answered rightly (Q,) by the commonest answer in ``train`` to its words.
 
+    Words that ``train`` never asks get its commonest answer of all.
+
     No model that does not look at the picture can do better than this on questions asked alone: the number that
     belongs beside every accuracy.
     """
@@ -176,4 +179,5 @@ def best_blind(train: Questions, test: Questions) -> Tensor:
         of = counts.setdefault(question, {})
         of[answer] = of.get(answer, 0) + 1
     best = {question: max(of, key=of.__getitem__) for question, of in counts.items()}
-    return torch.tensor([best.get(q) == a for q, a in zip(test.questions, test.answers, strict=True)])
+    commonest = Counter(train.answers).most_common(1)[0][0]
+    return torch.tensor([best.get(q, commonest) == a for q, a in zip(test.questions, test.answers, strict=True)])

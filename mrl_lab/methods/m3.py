@@ -82,11 +82,20 @@ def every(v: Tensor, t: int) -> Tensor:
     return v[:, :: v.shape[1] // t]
 
 
-SELECT = {"average": pool, "spatial": spatial, "first": first, "every": every}
+def in_place(v: Tensor, t: int) -> Tensor:
+    """Average v (B, N, d) over its t windows, each average standing in for all tokens of its window: (B, N, d).
+
+    A control that saves nothing: it says what pooling loses where every token keeps its place in the text.
+    """
+    k, tokens = isqrt(v.shape[1] // t), pool(v, t).unflatten(1, (isqrt(t), isqrt(t)))  # (B, side, side, d)
+    return tokens.repeat_interleave(k, 1).repeat_interleave(k, 2).flatten(1, 2)  # -> (B, rows, columns, d)
+
+
+SELECT = {"average": pool, "spatial": spatial, "first": first, "every": every, "in place": in_place}
 
 
 def coarser(v: Tensor, scales: Sequence[int], select: str = "average", chained: bool = True) -> dict[int, Tensor]:
-    """Return {t: (B, t, d)} of v (B, N, d), in the order of ``scales``; 0 gives no token.
+    """Return {t: (B, t, d)} of v (B, N, d), in the order of ``scales``; 0 gives no token ("in place": N for each t).
 
     ``chained`` makes each set of the smallest finer one that it divides (24 -> 12 -> 6 -> 3 -> 1, the paper), which
     reads less than making each of v (the released code). Windows tile the grid, so both give the same tokens.

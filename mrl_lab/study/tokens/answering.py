@@ -11,9 +11,10 @@ from torch import Tensor
 from mrl_lab import cascade, oracle, runs, score
 from mrl_lab.methods.m3 import M3, oracle_tokens
 from mrl_lab.study.tokens.training import SCALES, WAYS, Effort, settings, tuned
-from mrl_lab.study.tokens.world import ASKED, World
+from mrl_lab.study.tokens.world import World
 
 POOLED = {"all tokens, pooled": "average", "all tokens, spatial": "spatial", "all tokens, first": "first"}
+POOLED |= {"all tokens, in place": "in place"}
 FIT = 0.2  # share of the questions on which a cascade's thresholds are fitted
 
 
@@ -46,7 +47,7 @@ def scores(name: str, world: World, effort: Effort, seed: int) -> pd.DataFrame:
     for method, select in asked.items():
         right = answered(name, world, effort, seed, select)["right"].double() * 100
         scales = (0,) if len(right) == 1 else SCALES
-        rows += [row for kind in dict.fromkeys(ASKED) for row in _by_scale(method, kind, right, scales, world, seed)]
+        rows += [row for kind in world.kinds for row in _by_scale(method, kind, right, scales, world, seed)]
     return score.table(rows)
 
 
@@ -57,24 +58,33 @@ def _by_scale(method: str, kind: str, right: Tensor, scales: Sequence[int], worl
     return [shared | {"tokens": t, "value": value} for t, value in values]
 
 
-def choosing(world: World, effort: Effort, seed: int, seeds: Sequence[int]) -> pd.DataFrame:
+def choosing(world: World, effort: Effort, seed: int, seeds: int, luck: bool = True) -> pd.DataFrame:
     """What choosing the scale for each question could give (oracle), by luck alone, and does (cascade).
 
-    The luck control is an oracle over as many models as there are scales, this one and those of the seeds after it,
-    all asked at all tokens; with fewer ``seeds`` there is none.
+    The ``luck`` control is an oracle over as many models as there are scales, all asked at all tokens: this one and
+    re-runs of other seeds, see :func:`reruns`.
     """
     found = answered("M3", world, effort, seed)
     right = found["right"].bool()
-    others = [(seed + i) % len(seeds) for i in range(min(len(SCALES), len(seeds)))]
-    luck = torch.stack([answered("M3", world, effort, s)["right"][-1] for s in others]).bool()
     values = {"oracle": oracle.accuracy(right), "best scale": right.double().mean(1).max().item() * 100}
     values |= {"oracle gain": oracle.gain(right)}
-    values |= {"luck gain": oracle.gain(luck)} if len(luck) == len(SCALES) else {}
+    if luck:
+        again = [answered("M3", world, effort, other)["right"][-1] for other in reruns(seed, seeds)]
+        values |= {"luck gain": oracle.gain(torch.stack(again).bool())}
     charged = oracle_tokens(oracle.first_correct(right), SCALES)
     values |= {f"oracle tokens, {how}": tokens for how, tokens in charged.items()}
     values |= _cascade(right, found["sure"], seed)
     shared = {"method": "M3", "seed": seed, "n": right.shape[1]}
     return score.table([shared | {"metric": metric, "value": value} for metric, value in values.items()])
+
+
+def reruns(seed: int, seeds: int) -> list[int]:
+    """Return as many seeds as there are scales: ``seed`` itself and others, such that no two of ``seeds`` share one.
+
+    Of 3 seeds: 0, 4, 8; 1, 5, 6; 2, 3, 7. So the luck of each is its own, and has an interval; and with 3 starts,
+    no two models of a set come from one.
+    """
+    return [i * seeds + (seed + i) % seeds for i in range(len(SCALES))]
 
 
 def _cascade(right: Tensor, sure: Tensor, seed: int) -> dict[str, float]:

@@ -26,11 +26,16 @@ def of_llava() -> pd.DataFrame:
 
 
 def measured(model: M3, world: World, batches: Sequence[int], least: int = 7) -> pd.DataFrame:
-    """Return milliseconds a question, median, by tokens (rows) and questions at a time (columns): tower and answer."""
+    """Return what a question costs here, tower and answer, by tokens (rows) and questions at a time (columns).
+
+    First the milliseconds a question, median, then the peak of memory in MB beyond weights and inputs, of all at a
+    time.
+    """
     turns, table = world.turns("test"), {}
     for n in batches:
         rows = turns[torch.arange(n)]
         ways = {t: lambda t=t, rows=rows: model.answers(*rows, [t]) for t in model.scales}
         found = bench.measure(ways, least=least, seconds_at_least=0.0)
-        table[n] = {t: 1e3 * median(seconds) / n for t, seconds in found.items()}
-    return pd.DataFrame(table)
+        table["ms a question", n] = {t: 1e3 * median(seconds) / n for t, seconds in found.items()}
+        table["peak, MB", n] = {t: bench.peak_bytes(run) / 1e6 for t, run in ways.items()}
+    return pd.DataFrame(table).sort_index(axis=1, level=0, sort_remaining=False)

@@ -61,6 +61,7 @@ def averaged(image: Tensor, t: int) -> Tensor:
 
 def sufficient(right: Tensor, world: World) -> pd.DataFrame:
     """Return, by kind (rows), per cent of questions for which each scale is the smallest that is right, or none is."""
-    kinds = dict.fromkeys(world.test.kinds)
     columns = [*(f"{t}" for t in SCALES), "none"]
-    return pd.DataFrame({k: oracle.first_correct(right[:, world.of_kind(k)]).tolist() for k in kinds}, index=columns).T
+    return pd.DataFrame(
+        {k: oracle.first_correct(right[:, world.of_kind(k)]).tolist() for k in world.kinds}, index=columns
+    ).T

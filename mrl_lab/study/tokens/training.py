@@ -1,12 +1,13 @@
 """Training: one start for all (a tower that knows things, then a LLaVA with all tokens), and each way tuned from it.
 
 As in the paper, where M3 begins from a LLaVA that has learnt to follow instructions. Every way gets the same start,
-data, rate and number of steps; a seed is an order of the data, and a draw of scales where there is one.
+data and number of steps. A seed is an order of the data, a draw of scales where there is one, and, up to
+``Effort.starts``, a start of its own: other first weights and another order for all that is learnt before.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +17,38 @@ from torch.utils.data import TensorDataset
 from mrl_lab import runs
 from mrl_lab.encoders import llava_weights
 from mrl_lab.encoders.llava import Llava
+from mrl_lab.errors import unknown
 from mrl_lab.methods.m3 import M3
-from mrl_lab.study.tokens.world import GRID, PATCH, World, covered
+from mrl_lab.study.tokens.world import GRID, World, covered
 from mrl_lab.train import fit
 
 SCALES = (1, 4, 16)
+TOWERS = ("what", "what and where", "nothing")
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is trained: steps of the tower alone, of LLaVA with all tokens, and of each way; rates; rows a step."""
+    """How much is trained: steps of the tower alone, of LLaVA with all tokens, and of each way; rates; rows a step.
+
+    Attributes:
+        knows: what the tower learns of each patch before it meets the language model: "what" covers it (as CLIP, whose
+            captions say what there is), "what and where" (and in which cell), or "nothing".
+        starts: how many starts there are; seeds take them in turn.
+    """
 
     tower: int
     base: int
     steps: int
+    knows: str = "what"
+    starts: int = 1
     tower_lr: float = 4e-3
-    base_lr: float = 1.5e-3
+    base_lr: float = 2e-3
     lr: float = 1e-3
     batch: int = 64
+
+    def __post_init__(self) -> None:
+        if self.knows not in TOWERS:
+            raise unknown("thing for a tower to know", self.knows, TOWERS)
 
 
 @dataclass(frozen=True)
@@ -47,9 +62,9 @@ class Way:
     train_language: bool = True
     times: int = 1
 
-    def build(self, words: int) -> M3:
-        """Return it with weights that are not yet those of the start."""
-        body = llava_weights.build(words, side=GRID * PATCH, patch=PATCH)
+    def build(self, world: World, seed: int = 0) -> M3:
+        """Return it with weights drawn by ``seed``, which are not yet those of the start."""
+        body = llava_weights.build(len(world.words), side=GRID * world.patch, patch=world.patch, seed=seed)
         llava = Llava(body, train_tower=self.train_tower, train_language=self.train_language)
         return M3(llava, self.scales, select=self.select, random_scale=self.random_scale)
 
@@ -84,28 +99,37 @@ class Seeing(nn.Module):
         return cross_entropy(said.flatten(0, 1), what.flatten()), {}
 
 
-def start(world: World, effort: Effort) -> dict[str, Tensor]:
-    """Return the weights that all ways begin from."""
+def start(world: World, effort: Effort, number: int = 0) -> dict[str, Tensor]:
+    """Return the weights that all ways begin from, those of start ``number``."""
 
     def make() -> dict[str, Tensor]:
-        model = Way((16,)).build(len(world.words))
+        model = Way((16,)).build(world, number)
         with torch.random.fork_rng():
-            torch.manual_seed(0)
-            seeing = Seeing(model.llava, 1 + 4 * world.classes)
-            what = TensorDataset(world.train.images, covered(world.train, world.classes))
-            fit(seeing, what, steps=effort.tower, batch=2 * effort.batch, lr=effort.tower_lr, clip=1.0)
-            _tune(model, world, effort.base, effort.base_lr, effort.batch, 0)
+            torch.manual_seed(number)
+            if effort.knows != "nothing":
+                _teach(model.llava, world, effort, number)
+            _tune(model, world, effort.base, effort.base_lr, effort.batch, number)
         return model.state_dict()
 
-    return runs.remember({"what": "visual start", "world": world.key, "effort": asdict(effort)}, make)
+    begun = asdict(replace(effort, steps=0, starts=1, lr=0.0))  # what follows the start does not change it
+    return runs.remember({"what": "visual start", "world": world.key, "effort": begun, "number": number}, make)
+
+
+def _teach(llava: Llava, world: World, effort: Effort, seed: int) -> None:
+    """Teach the tower what covers each patch of the training scenes, and where if it is to know."""
+    where = effort.knows == "what and where"
+    answers = 1 + world.classes * (world.train.grids[0].numel() if where else 1)
+    what = TensorDataset(world.train.images, covered(world.train, world.classes, where))
+    how = {"steps": effort.tower, "batch": 2 * effort.batch, "lr": effort.tower_lr, "clip": 1.0, "seed": seed}
+    fit(Seeing(llava, answers), what, **how)
 
 
 def tuned(way: Way, world: World, effort: Effort, seed: int) -> M3:
     """Return a way tuned from the start; reused where these very settings were trained before."""
-    model = way.build(len(world.words))
+    model = way.build(world)
 
     def make() -> dict[str, Tensor]:
-        model.load_state_dict(start(world, effort))
+        model.load_state_dict(start(world, effort, seed % effort.starts))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             _tune(model, world, way.times * effort.steps, effort.lr, effort.batch, seed)

@@ -6,60 +6,82 @@ CLIP's own pre-training (there is no text for these pictures).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from mrl_lab.data import Labelled
 from mrl_lab.data.asking import KINDS
+from mrl_lab.data.questions import Questions
 from mrl_lab.data.scenes import Scenes, scenes
 from mrl_lab.data.turns import Turns, Words, best_blind
 
 ASKED = ("count", "more", *3 * ("cell",), "list")  # a scene's questions: cells thrice, since they are the hard ones
-GRID, PATCH, THING = 4, 8, 13  # visual tokens a side, pixels of each, pixels of a thing
+GRID, PATCH, THING = 4, 7, 13  # visual tokens a side, pixels of each, pixels of a thing
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Scenes by split, the vocabulary, and the key under which results on them are kept."""
+    """Pictures with questions by split, the vocabulary, and the key under which results on them are kept.
 
-    train: Scenes
-    validation: Scenes
-    test: Scenes
+    Attributes:
+        sorts: by split, the kind of each question.
+        patch: pixels of the side of a visual token; all pictures are ``GRID`` of them wide and high.
+        classes: of the things in scenes; 0 where pictures are not scenes.
+        talk: train on rows of a picture and all its questions. Alone, as at test, a question always begins right after
+            the picture, and the language model may learn to find a token by its distance.
+    """
+
+    train: Questions
+    validation: Questions
+    test: Questions
     words: Words
     key: dict
-    classes: int
+    sorts: dict[str, list[str]] = field(repr=False)
+    patch: int = PATCH
+    classes: int = 0
+    talk: bool = False
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of question, each once."""
+        return tuple(dict.fromkeys(self.sorts["train"]))
 
     def turns(self, part: str) -> Turns:
-        """Return rows to train on (all questions of a scene), or else to be asked one by one."""
-        return Turns(getattr(self, part), self.words.encode, alone=part != "train")
+        """Return rows of a picture and one question or, to train on in a ``talk``, all of its questions."""
+        return Turns(getattr(self, part), self.words.encode, alone=part != "train" or not self.talk)
 
     def of_kind(self, kind: str, part: str = "test") -> Tensor:
         """Return which questions (Q,) are of a kind."""
-        return torch.tensor([k == kind for k in getattr(self, part).kinds])
+        return torch.tensor([k == kind for k in self.sorts[part]])
 
     def blind(self) -> dict[str, float]:
         """Per cent that the best answer to the words alone gets right, by kind."""
         right = best_blind(self.train, self.test).double()
-        return {kind: right[self.of_kind(kind)].mean().item() * 100 for kind in dict.fromkeys(ASKED)}
+        return {kind: right[self.of_kind(kind)].mean().item() * 100 for kind in self.kinds}
 
 
-def world(data: Labelled, train: int, test: int, validation: int = 400) -> World:
-    """Return scenes of ``data``'s pictures, 2 x 2 cells on 32 x 32 pixels, up to ``len(ASKED)`` questions each."""
+def world(data: Labelled, train: int, test: int, validation: int = 400, talk: bool = False) -> World:
+    """Return scenes of ``data``'s pictures, 2 x 2 cells on 28 x 28 pixels, up to ``len(ASKED)`` questions each."""
     counts = {"train": train, "validation": validation, "test": test}
     made = scenes(data, **counts, side=GRID * PATCH, thing=THING, kinds=ASKED)
     words = Words([*made["train"].questions, *made["train"].answers])
-    return World(**made, words=words, key={"things": data.key, **counts, "asked": ASKED}, classes=len(data.classes))
+    key = {"things": data.key, **counts, "asked": ASKED, "talk": talk}
+    sorts = {part: some.kinds for part, some in made.items()}
+    return World(**made, words=words, key=key, sorts=sorts, classes=len(data.classes), talk=talk)
 
 
-def covered(asked: Scenes, classes: int) -> Tensor:
-    """Return what covers the middle of each token's patch (N, 16): 0 nothing, else 1 + class + classes * cell."""
+def covered(asked: Scenes, classes: int, where: bool = False) -> Tensor:
+    """Return what covers the middle of each token's patch (N, 16): 0 nothing, else 1 + class.
+
+    ``where`` adds classes * cell, so that which of the cells it is has to be said too.
+    """
     middle = torch.arange(GRID) * PATCH + PATCH // 2
     begins = asked.corners[:, :, None]  # (N, 2, 1, cells)
     inside = ((middle[:, None] >= begins) & (middle[:, None] < begins + THING)).double()  # (N, 2, tokens, cells)
     cells = asked.grids.shape[1]
-    number = torch.arange(cells * cells).view(cells, cells)
+    number = torch.arange(cells * cells).view(cells, cells) * where
     code = (1 + asked.grids + classes * number) * (asked.grids >= 0)
     return torch.einsum("nir,njc,nrc->nij", inside[:, 0], inside[:, 1], code.double()).long().flatten(1)
 
