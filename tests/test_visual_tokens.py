@@ -16,7 +16,7 @@ from mrl_lab.study.tokens import answering, costs, told, training, tuning
 from mrl_lab.study.tokens.elsewhere import elsewhere, joined
 from mrl_lab.study.tokens.world import PATCH, THING, covered, world
 
-EFFORT = training.Effort(tower=3, base=3, steps=3, batch=8)
+EFFORT = training.Effort(tower=3, base=3, steps=3, pictures=16, batch=8)
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ class Effort:
         knows: what the tower learns of each patch before it meets the language model: "what" covers it (as CLIP, whose
             captions say what there is), "what and where" (and in which cell), or "nothing".
         starts: how many starts there are; seeds take them in turn.
+        pictures, batch: scenes a step of the tower alone, and rows a step of all that follows.
     """
 
     tower: int
@@ -44,7 +45,8 @@ class Effort:
     tower_lr: float = 4e-3
     base_lr: float = 2e-3
     lr: float = 1e-3
-    batch: int = 64
+    pictures: int = 128
+    batch: int = 96
 
     def __post_init__(self) -> None:
         if self.knows not in TOWERS:
@@ -120,7 +122,7 @@ def _teach(llava: Llava, world: World, effort: Effort, seed: int) -> None:
     where = effort.knows == "what and where"
     answers = 1 + world.classes * (world.train.grids[0].numel() if where else 1)
     what = TensorDataset(world.train.images, covered(world.train, world.classes, where))
-    how = {"steps": effort.tower, "batch": 2 * effort.batch, "lr": effort.tower_lr, "clip": 1.0, "seed": seed}
+    how = {"steps": effort.tower, "batch": effort.pictures, "lr": effort.tower_lr, "clip": 1.0, "seed": seed}
     fit(Seeing(llava, answers), what, **how)
 
 
