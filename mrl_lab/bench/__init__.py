@@ -14,9 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from itertools import accumulate
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -240,32 +238,16 @@ def main(names: list[str], out: Path | None = None) -> int:
 def _compare(name: str) -> list[dict]:
     """Run one bench, print its lines, return its rows."""
     print(f"{name}: {BENCHES[name].__doc__.splitlines()[0]}", flush=True)
-    rows, plain = [], None
-    for way, times in measure(BENCHES[name]()).items():
+    ways, rows, plain = BENCHES[name](), [], None
+    for way, times in measure(ways).items():
         middle = 1e3 * median(times)
         plain = plain or middle
         print(f"  {way:18s} {middle:9.2f} ms  x {middle / plain:5.2f}   ({len(times)} runs)", flush=True)
         rows.append({"bench": name, "way": way, "milliseconds": middle, "ratio": middle / plain, "n": len(times)})
-    return [row | {"megabytes": _told_peak(name, row["way"])} for row in rows] if name in PEAKS else rows
+    return [row | {"megabytes": _told_peak(row["way"], ways[row["way"]])} for row in rows] if name in PEAKS else rows
 
 
-def _told_peak(name: str, way: str) -> float:
-    found = peak(name, way)
+def _told_peak(way: str, run: Callable[[], object]) -> float:
+    found = peak_bytes(run) / 1e6
     print(f"  {way:18s} {found:9.0f} MB at its peak", flush=True)
     return found
-
-
-def peak(name: str, way: str) -> float:
-    """Return by how many megabytes the first run of a way raises the peak memory of a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(_peak, name, way).result()
-
-
-def _peak(name: str, way: str) -> float:
-    import resource
-
-    run = BENCHES[name]()[way]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run()
-    raised = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return raised / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, kilobytes elsewhere

@@ -283,7 +283,10 @@ class SMAE(nn.Module):
         return self._transform(states[:, hidden]), labels[hidden]
 
     def _cross_entropy(self, rows: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss of each pair (P,) for transformed states (P, K, D) and labels (K,)."""
-        logits = self.model.cls.predictions.decoder(rows)  # (P, K, V)
-        losses = cross_entropy(logits.flatten(0, 1), labels.repeat(len(rows)), reduction="none")
-        return losses.view(len(rows), -1).sum(1) / max(len(labels), 1)
+        """Return the mean loss of each pair (P,) for transformed states (P, K, D) and labels (K,).
+
+        Pair by pair: logits (K, V) are by far the largest tensors, and those of one pair at a time are enough.
+        """
+        words = self.model.cls.predictions.decoder
+        sums = [cross_entropy(words(each), labels, reduction="sum") for each in rows]
+        return torch.stack(sums) / max(len(labels), 1)
