@@ -20,7 +20,7 @@ reports: $(VENV)/.ready
 	$(BIN)/mrl-lab run --all --budget $(BUDGET)
 
 test: $(VENV)/.ready-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

@@ -15,8 +15,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     program = chromium()
-    if program is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
+    assert program, 'no Chromium here: apt-get install chromium, or leave these tests out by pytest -m "not browser"'
     with sync_playwright() as playwright:
         # Containers often lack the rights for its sandbox and have little shared memory; only our own pages are opened.
         started = playwright.chromium.launch(
@@ -26,14 +25,18 @@ def browser():
         started.close()
 
 
+def pytest_collection_modifyitems(items):
+    """Mark the tests that read the shared data, so that whoever has none leaves them out by name."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker("data")
+
+
 @pytest.fixture
 def shared(monkeypatch):
-    """The folder of real data: the one that MRL_LAB_DATA names, which must be there, or else the shared one if any."""
-    named = os.environ.get("MRL_LAB_DATA")
-    folder = Path(named or SHARED)
-    assert folder.is_dir() or not named, f"MRL_LAB_DATA names {named}, which is no folder"
-    if not folder.is_dir():
-        pytest.skip("no shared data here: set MRL_LAB_DATA to the folder")
+    """The folder of real data: the one that MRL_LAB_DATA names, or else the one beside the repository."""
+    folder = Path(os.environ.get("MRL_LAB_DATA") or SHARED)
+    assert folder.is_dir(), f'no data at {folder}: set MRL_LAB_DATA, or leave these tests out by pytest -m "not data"'
     monkeypatch.setenv("MRL_LAB_DATA", str(folder))
     return folder
 
