@@ -83,6 +83,8 @@ def test_the_slider_moves_with_a_kernel_and_without(browser, jupyterlab):
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
+    # Asked to run before it knows the kernel, JupyterLab opens a dialogue over everything: take what it offers.
+    page.add_locator_handler(page.locator("dialog.jp-Dialog"), lambda asked: asked.locator(".jp-mod-accept").click())
     page.goto(f"{jupyterlab}lab/tree/slide.ipynb?token={TOKEN}")
     expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute("data-status", "idle", timeout=PATIENCE)
     run_all(page)
