@@ -135,6 +135,22 @@ def test_the_last_row_is_exact_search_and_sets_the_default_target(made):
     assert found.target == pytest.approx(exact.chosen_on - 0.5)
 
 
+def test_what_is_known_of_exact_search_is_used_and_not_run_again(made, quality, monkeypatch):
+    queries, database, _, _ = made
+    ids, clocked = search.at_size(queries, database, D, 10)[1], []
+    monkeypatch.setattr(planning, "_in_turn", lambda ways, *_: clocked.extend(ways) or dict.fromkeys(ways, 2.0))
+    how = {"shortlist_dims": DIMS, "lengths": LENGTHS}
+    fast = search.plan(database, queries, quality, **how, known=search.Known(ids, 1.0))
+    last = fast.table.iloc[-1]
+    assert (last.seconds, last.chosen_on, last.held_out) == (1.0, 100.0, 100.0)
+    assert clocked
+    assert len(fast.table) - 1 not in clocked
+    assert fast.choice["shortlist_dim"] is None  # all others take 2 seconds
+    assert torch.equal(fast.search(queries)[1], ids)
+    slow = search.plan(database, queries, quality, **how, known=search.Known(ids, 3.0))
+    assert slow.choice["shortlist_dim"] is not None
+
+
 @pytest.mark.parametrize(("engine", "efforts"), [("ivf", (1, 2, 30)), ("hnsw", (100, 300))])
 def test_an_index_is_planned_with_its_effort(made, quality, engine, efforts):
     queries, database, _, _ = made

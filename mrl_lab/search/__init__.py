@@ -18,7 +18,7 @@ from mrl_lab.search import cost
 from mrl_lab.search.ann import Hnsw, Ivf, brute_force, faiss_threads, hnsw, ivf
 from mrl_lab.search.flat import Found, at_size, exact
 from mrl_lab.search.nested import Flat, Nested, nested, unit_rows
-from mrl_lab.search.planning import Planned, plan, recall
+from mrl_lab.search.planning import Known, Planned, plan, recall
 from mrl_lab.search.quantise import FORMS, Stored, store
 from mrl_lab.search.shortlist import funnel, rerank
 
@@ -28,6 +28,7 @@ __all__ = [
     "Found",
     "Hnsw",
     "Ivf",
+    "Known",
     "Nested",
     "Planned",
     "Stored",

@@ -44,16 +44,16 @@ def grid(
 def tried(
     indexes: dict[int, Nested], queries: Tensor, grid: Sequence[Setting], effort: str, k: int
 ) -> Iterable[tuple[Setting, Tensor]]:
-    """Yield the ids (Q, k) that each setting finds: one search and one rerank for all lengths of a list."""
-    groups: dict[tuple[int, int, int], list[Setting]] = {}
-    for s in grid:
-        groups.setdefault((s.shortlist_dim, s.effort, s.rerank_dim), []).append(s)
-    for (m, amount, rerank_dim), settings in groups.items():
-        longest = max(s.length for s in settings)
+    """Yield the ids (Q, k) that each setting finds: one search a shortlist, one rerank for all lengths of a list."""
+    longest = max(s.length for s in grid)
+    for m, amount in dict.fromkeys((s.shortlist_dim, s.effort) for s in grid):
         ids = indexes[m].shortlist(queries, longest, **({effort: amount} if effort else {}))
-        _, ordered = rerank(queries, indexes[m].full, ids, rerank_dim)
-        for s in settings:
-            yield s, _head(ordered, ids[:, : s.length], k)
+        settings = [s for s in grid if (s.shortlist_dim, s.effort) == (m, amount)]
+        for rerank_dim in dict.fromkeys(s.rerank_dim for s in settings):
+            _, ordered = rerank(queries, indexes[m].full, ids, rerank_dim)
+            for s in settings:
+                if s.rerank_dim == rerank_dim:
+                    yield s, _head(ordered, ids[:, : s.length], k)
 
 
 def _head(ordered: Tensor, among: Tensor, k: int) -> Tensor:

@@ -8,6 +8,7 @@ or a shortlist gains by itself it gains there too.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -17,13 +18,15 @@ from torch.nn.functional import normalize
 from mrl_lab import cuts, runs, score, search
 from mrl_lab.data import Labelled
 from mrl_lab.search import cost
-from mrl_lab.study.gallery import Quest, gallery
+from mrl_lab.study.gallery import K, Quest, gallery
 from mrl_lab.study.models import Model, Recipe, embed, settings, trained
-from mrl_lab.study.speed import K, Setup, timed
+from mrl_lab.study.speed import Setup, timed
 
 
-def searched(method: str, spec: Model, data: Labelled, recipe: Recipe, seed: int, setup: Setup) -> pd.DataFrame:
-    """Search with one model at one seed.
+def searched(
+    method: str, spec: Model, data: Labelled, recipe: Recipe, seed: int, setups: Sequence[Setup]
+) -> pd.DataFrame:
+    """Search with one model at one seed, in each setup; a smaller database is the head of the largest.
 
     Rows map@10 with multiply-adds, for a method M: "M, single-shot" at every size; "M, funnel" from each D_s; "M, int8"
     and the other forms at every size, with their bytes. Then the grid and what :mod:`mrl_lab.study.speed` times.
@@ -31,13 +34,17 @@ def searched(method: str, spec: Model, data: Labelled, recipe: Recipe, seed: int
 
     def make() -> pd.DataFrame:
         encoder = trained(spec, data, recipe, seed).encoder
-        g = gallery(encoder, data.train, setup.views, seed)
-        z = normalize(embed(encoder, data.test.images[: setup.queries]), dim=1)
-        quest = Quest(method, seed, g, z, data.test.labels[: setup.queries])
-        rows = single_shot(quest, setup) + funnels(quest, setup) + (forms(quest, setup) if setup.forms else [])
-        return score.table(rows + timed(quest, setup))
+        whole = gallery(encoder, data.train, max(setup.views for setup in setups), seed)
+        z, y = normalize(embed(encoder, data.test.images), dim=1), data.test.labels
+        rows = []
+        for setup in setups:
+            quest = Quest(method, seed, whole.first(setup.views), z[: setup.queries], y[: setup.queries])
+            rows += single_shot(quest, setup) + funnels(quest, setup) + (forms(quest, setup) if setup.forms else [])
+            rows += timed(quest, setup)
+        return score.table(rows)
 
-    key = settings("searched", spec, data, recipe, seed) | {"method": method, "setup": asdict(setup)}
+    key = settings("searched", spec, data, recipe, seed)
+    key |= {"method": method, "setups": [asdict(setup) for setup in setups]}
     return runs.remember(key, make)
 
 
@@ -45,9 +52,8 @@ def single_shot(quest: Quest, setup: Setup) -> list[dict]:
     """Rows of exact search at each size."""
     rows = []
     for m in setup.sizes:
-        ids = search.exact(cuts.unit_prefix(quest.z, m), search.unit_rows(quest.gallery.z, m), K)[1]
         flops = cost.exact(len(quest.gallery.y), m)
-        rows.append(quest.row("single-shot", m, f"map@{K}", quest.mean_quality(ids), flops=flops))
+        rows.append(quest.row("single-shot", m, f"map@{K}", quest.mean_quality(quest.exactly(m)), flops=flops))
     return rows
 
 
@@ -97,7 +103,8 @@ def forms(quest: Quest, setup: Setup) -> list[dict]:
     for form in search.FORMS:
         for m in setup.sizes:
             stored = search.store(search.unit_rows(quest.gallery.z, m), form)
-            ids = search.exact(cuts.unit_prefix(quest.z, m), stored, K)[1]
+            plain = form == "float32"  # as in single-shot search
+            ids = quest.exactly(m) if plain else search.exact(cuts.unit_prefix(quest.z, m), stored, K)[1]
             row = quest.row(form, m, f"map@{K}", quest.mean_quality(ids), flops=cost.exact(len(stored), m))
             rows.append(row | {"bytes": stored.bytes})
     return rows

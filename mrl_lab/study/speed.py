@@ -23,9 +23,8 @@ from mrl_lab import search, stats
 from mrl_lab.bench import measure
 from mrl_lab.cuts import unit_prefix
 from mrl_lab.search import Planned, cost
-from mrl_lab.study.gallery import Quest
+from mrl_lab.study.gallery import K, Quest
 
-K = 10  # neighbours that are returned and scored
 EXACT, GRAPH = "exact prefix + rerank", "HNSW32"
 DROP = 0.2  # points of mAP@10 that a setting may surely lose on the queries that choose it
 
@@ -72,7 +71,9 @@ def timed(quest: Quest, setup: Setup) -> list[dict]:
     * "M, W": "speedup" over the faster of our exact search and faiss Flat at all dims; "MACs ratio"
     * "M, HNSW32, prefix + rerank": "speedup over HNSW32", over the same graph at all dims
     """
-    how = {"exact_ids": search.exact(quest.z, quest.gallery.z, K)[1]}
+    asked, z = quest.z[: setup.batch], quest.gallery.z
+    (taken,) = measure({"exact": lambda: search.exact(asked, z, K)}, 1, 0)["exact"]
+    how = {"known": search.Known(quest.exactly(setup.sizes[-1]), taken)}
     plans = {EXACT: _plan(quest, setup, setup.dims, setup.lengths, **how)}
     plans["int8 prefix + rerank"] = _plan(quest, setup, setup.dims, setup.lengths, form="int8", **how)
     if setup.lists:
