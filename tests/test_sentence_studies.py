@@ -94,6 +94,18 @@ def test_rates_of_both_stages_are_chosen_together():
     assert chosen["nothing"].start == "nothing"
 
 
+def test_a_start_is_looked_at_before_it_is_fine_tuned():
+    starts = {"nothing": SETUP, "MLM": replace(SETUP, start="MLM", lr=9.0)}
+    table = models.unlearnt(starts, 0)
+    for name, setup in starts.items():
+        body = pretraining.begin(setup, 0).eval()
+        x, y = (body.encode(side)[:, -1].double().numpy() for side in (SPLIT.sentence1, SPLIT.sentence2))
+        x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
+        right = 100 * spearmanr([a @ b for a, b in zip(x, y, strict=True)], SPLIT.score).statistic
+        unlike = np.mean([x[i] @ y[i - 1] for i in range(12)])
+        assert table.loc[name].tolist() == pytest.approx([right, unlike], abs=1e-4)
+
+
 # ------------------------------------------------------------------------------------------- adapting
 
 

@@ -133,6 +133,23 @@ def tune_starts(starts: Sequence[str], setup: Setup, before: Sequence[float], lr
     return pd.concat(found, ignore_index=True)
 
 
+def unlearnt(setups_of: dict[str, Setup], seed: int) -> pd.DataFrame:
+    """Look at each start before it is fine-tuned: are its states of use, and do they tell sentences apart?
+
+    Returns:
+        One row a start: Spearman on STS-B dev of the last layer, all dims, and the mean cosine there of the two
+        sentences of *different* pairs, near 1 where all states are much alike (anisotropy: Ethayarajh, 2019).
+    """
+    dev, rows = texts.pairs("stsb")["dev"], {}
+    for start, setup in setups_of.items():
+        encoder = pretraining.begin(setup, seed).eval()
+        x, y = grids.encode(encoder, dev.sentence1[: setup.most], dev.sentence2[: setup.most])
+        apart = torch.cosine_similarity(x[:, -1], y[:, -1].roll(1, 0), dim=1).mean().item()
+        right = grids.spearman(x, y, dev.score[: setup.most], setup.sizes)[-1, -1].item()
+        rows[start] = {"Spearman": right, "cosine of unlike pairs": apart}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def best_start(tuned: pd.DataFrame, setup: Setup) -> dict[str, Setup]:
     """Return each start's setup with the rates that were highest on STS-B dev."""
     top = tuned.loc[tuned.groupby("start", sort=False)["validation"].idxmax()]
