@@ -135,6 +135,12 @@ def _pairs(pairs: Sequence[tuple[int, int]]) -> list[Claim]:
             "no such control",
             [mean("random pairs").must(above=0.0, name="Starbucks − random pairs, mean of pairs")],
         ),
+        Claim(
+            "C7b",
+            "It needs the whole list in each step: one of its pairs, drawn anew in each, and the last are worse",
+            "no such control",
+            [mean("one of the list").must(above=0.0, name="Starbucks − one of the list, mean of pairs")],
+        ),
     ]
 
 

@@ -33,7 +33,7 @@ OF_2DMSE = {
     "2DMSE, detached": Settings(detach=True),
     "2DMSE, one width": Settings(weights=(0.0, 0.0, 1.0, 1.0, 1.0)),  # as Matryoshka2dLoss, but for a width each
 } | {f"2DMSE, all layers, {name}": Settings(layers="all", depth_weight=weight) for name, weight in DEPTH.items()}
-METHODS = ("plain", "MRL", *OF_2DMSE, "Starbucks", "random pairs")
+METHODS = ("plain", "MRL", *OF_2DMSE, "Starbucks", "random pairs", "one of the list")
 ALONE = ("separate", "separate, depth only")  # a model a cut
 TESTS = {"stsb": "test", "sick": "test"}
 METRICS = {"stsb": "STS-B spearman", "sick": "SICK-R spearman"}
@@ -55,6 +55,7 @@ def build(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = No
         "MRL": lambda: SRL(encoder, [(n, size) for size in setup.sizes], weight=0.0),
         "Starbucks": lambda: SRL(encoder, setup.pairs),
         "random pairs": lambda: SRL(encoder, setup.pairs, pool="grid", draws=len(setup.pairs) - 1),
+        "one of the list": lambda: SRL(encoder, setup.pairs, draws=1),
         "separate": lambda: SRL(encoder, [(n, m)], whole=False),
         "separate, depth only": lambda: SRL(encoder, [(n, setup.d)]),
     }
