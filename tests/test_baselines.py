@@ -87,7 +87,8 @@ def test_32_svd_of_features_keeps_all_distances_at_full_size(centre):
     z = torch.randn(40, 12).double() + 3
     svd = baselines.FeatureSVD.fit(torch.randn(200, 12).double() + 3, centre)
     assert torch.allclose(torch.cdist(svd.project(z, 12), svd.project(z, 12)), torch.cdist(z, z), atol=1e-6)
-    assert torch.equal(svd.project(z, 5), svd.project(z, 12)[:, :5])  # one decomposition for all sizes
+    first = svd.project(z, 12)[:, :5]  # one decomposition for all sizes; products of other widths round differently
+    assert torch.allclose(svd.project(z, 5), first, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("centre", [True, False])
