@@ -96,7 +96,7 @@ def test_rates_of_both_stages_are_chosen_together():
 
 def test_a_start_is_looked_at_before_it_is_fine_tuned():
     starts = {"nothing": SETUP, "MLM": replace(SETUP, start="MLM", lr=9.0)}
-    table = models.unlearnt(starts, 0)
+    table = models.untuned(starts, 0)
     for name, setup in starts.items():
         body = pretraining.begin(setup, 0).eval()
         x, y = (body.encode(side)[:, -1].double().numpy() for side in (SPLIT.sentence1, SPLIT.sentence2))

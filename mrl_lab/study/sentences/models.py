@@ -134,7 +134,7 @@ def tune_starts(starts: Sequence[str], setup: Setup, before: Sequence[float], lr
     return pd.concat(found, ignore_index=True)
 
 
-def unlearnt(setups_of: dict[str, Setup], seed: int) -> pd.DataFrame:
+def untuned(setups_of: dict[str, Setup], seed: int) -> pd.DataFrame:
     """Look at each start before it is fine-tuned: are its states of use, and do they tell sentences apart?
 
     Returns:
