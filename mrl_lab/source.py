@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent
 # Modules that run, show and describe notebooks; no number in a result depends on them.
-AROUND = frozenset({"__main__", "bench", "check", "cli", "parameters", "report"})
+AROUND = frozenset({"__main__", "bench", "check", "cli", "parameters", "report", "workers"})
 # Modules that draw or save what was computed: a cached table does not depend on them either.
 SHOWING = frozenset({"explore", "plots", "runs", "source"})
 
@@ -67,5 +68,9 @@ def requirements() -> list[Requirement]:
 
 
 def versions() -> dict[str, str]:
-    """Return {package: installed version} of this package and of what it needs."""
-    return {name: metadata.version(name) for name in ("mrl-lab", *(r.name for r in requirements()))}
+    """Return {package: version} of this package and of what it needs, as far as that is installed."""
+    found = {}
+    for name in ("mrl-lab", *(r.name for r in requirements())):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -77,8 +77,11 @@ def test_10_and_13_the_loss_is_the_sum_of_its_terms_and_so_is_the_gradient(state
 
 
 def test_presets_are_those_of_the_paper_and_of_the_released_code():
-    assert Settings("none", 2, False, "one", (1, 1, 1, 1, 1), 1.0) == PAPER
-    assert Settings("1/n", 1, False, "one", (1, 1, 1, 1, 1), 1.0) == RELEASED
+    assert Settings("none", 2, False, "one", 1, "one", (1, 1, 1, 1, 1), 1.0) == PAPER
+    assert Settings("1/n", 1) == RELEASED
+    theirs = {"alignments": 1, "widths": "two", "weights": (0, 0, 1, 1, 1), "temperature": 0.3}
+    assert Settings("1/n", **theirs) == mse2d.PRESETS["2dmse-st51"]
+    assert Settings("none", detach=True, lowest=0, **theirs) == mse2d.PRESETS["2dmse-st6"]
 
 
 def test_9_the_first_term_alone_is_plain_training():
@@ -102,7 +105,8 @@ def test_all_layers_are_the_mean_of_every_single_one(states):
 def test_11_layers_and_widths_are_drawn_evenly_and_never_the_full_ones():
     model = MSE2D(Fixed(layers=5, d=80), generator=torch.Generator().manual_seed(0))
     draws = [model.draw() for _ in range(10_000)]
-    layers, widths = Counter(n for (n,), _ in draws), Counter(m for _, m in draws)
+    layers, widths = Counter(n for (n,), _, _ in draws), Counter(m for _, m, _ in draws)
+    assert all(m == own for _, m, own in draws), "one width a step"
     for counts, allowed in ((layers, [1, 2, 3, 4]), (widths, [8, 16, 32, 64])):
         assert sorted(counts) == allowed
         assert sum((c - 2500) ** 2 / 2500 for c in counts.values()) < 16.3, "chi-square, 3 degrees, p = 0.001"
@@ -146,7 +150,7 @@ def test_12_draws_come_from_torchs_own_stream_so_that_a_checkpoint_continues_the
 @pytest.mark.parametrize("detach", [True, False])
 def test_16_alignment_reaches_the_teacher_only_if_it_is_not_detached(batch, detach):
     model = MSE2D(encoder(), Settings(detach=detach, weights=(0, 0, 0, 0, 1)), generator=torch.Generator())
-    (n,), _ = draw = model.draw()
+    (n,), *_ = draw = model.draw()
     model.draw = lambda: draw
     model(*batch)[0].backward()
     for number, block in enumerate(model.encoder.body.encoder.layer, 1):
@@ -254,6 +258,42 @@ def test_47_their_2d_loss_is_two_of_our_terms_at_widths_of_their_own(peer, weigh
         rows = large.flatten(0, 1), z.flatten(0, 1)
         expected = expected + 0.3 * losses.alignment(*rows, temperature=0.3, detach=True)
         torch.testing.assert_close(theirs([dict(f) for f in features], None), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_47_our_presets_are_their_2d_loss_given_its_draws(peer, seed, monkeypatch):
+    from sentence_transformers.sentence_transformer.losses import Matryoshka2dLoss, MultipleNegativesRankingLoss
+
+    ours, model, batch, features = peer
+    random.seed(seed)
+    last, layer, own = draws_of_theirs(seed)
+    theirs = Matryoshka2dLoss(model, MultipleNegativesRankingLoss(model), DIMS)([dict(f) for f in features], None)
+    new = MSE2D(ours, "2dmse-st6", DIMS[:0:-1])
+    monkeypatch.setattr(new, "draw", lambda: ((layer,), last, own))
+    torch.testing.assert_close(new(*batch)[0], theirs, rtol=1e-5, atol=1e-5)
+    old, states, n = MSE2D(ours, "2dmse-st51", DIMS[:0:-1]), ours(*batch), max(1, layer)
+    monkeypatch.setattr(old, "draw", lambda: ((n,), last, own))
+    rows = states[:, :, N].flatten(0, 1), states[:, :, n].flatten(0, 1)
+    expected = losses.info_nce(states[:, :, N, :last]) + losses.info_nce(states[:, :, n, :own]) / n
+    expected = expected + 0.3 * losses.alignment(*rows, temperature=0.3)
+    torch.testing.assert_close(old(*batch)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_47_they_draw_two_widths_the_full_one_among_them_and_since_5_2_the_embedding_output():
+    for preset, lowest in (("2dmse-st51", 1), ("2dmse-st6", 0)):
+        model = MSE2D(Fixed(), preset, generator=torch.Generator().manual_seed(0))
+        draws = [model.draw() for _ in range(900)]
+        layers, last, own = Counter(d[0] for d in draws), Counter(d[1] for d in draws), Counter(d[2] for d in draws)
+        assert sorted(layers) == [(n,) for n in range(lowest, N)]
+        assert sorted(last) == sorted(own) == [8, D]
+        assert 0.4 < sum(a == b for _, a, b in draws) / 900 < 0.6, "drawn apart"
+
+
+def test_settings_that_cannot_go_together_are_refused():
+    with pytest.raises(RequestError, match="no depth to weigh"):
+        Settings("1/n", lowest=0)
+    with pytest.raises(RequestError, match="alignments = 1"):
+        Settings(widths="two")
 
 
 def test_47_how_their_2d_loss_differs_from_the_paper():

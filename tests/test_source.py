@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from packaging.requirements import Requirement
 
 from mrl_lab import source
 
@@ -50,6 +51,11 @@ def test_versions_name_this_package_and_what_it_needs():
     found = source.versions()
     assert {"mrl-lab", "torch", "papermill", "ipywidgets", "jupyterlab"} <= set(found)
     assert "pytest" not in found
+
+
+def test_what_is_not_installed_has_no_version(monkeypatch):
+    monkeypatch.setattr(source, "requirements", lambda: [Requirement("never-heard-of")])
+    assert set(source.versions()) == {"mrl-lab"}
 
 
 def test_the_commit_is_that_of_this_clone():

@@ -12,7 +12,7 @@ from mrl_lab.claims import sentences
 from mrl_lab.claims.sentences import METRIC
 from mrl_lab.stats import Claim, average, cell, difference
 
-AGAIN = ("C1", "C2", "C3", "C5", "C6", "C7", "C8", "C9", "C12", "C14")
+AGAIN = ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C12", "C14")
 Pairs = Sequence[tuple[int, int]]
 
 
@@ -60,6 +60,16 @@ def _pretraining(small: Pairs) -> list[Claim]:
             [
                 mean("SMAE", other).must(above=0.5, name=f"SMAE − {other}, mean of the three smallest pairs")
                 for other in ("MLM", "MAE")
+            ],
+        ),
+        Claim(
+            "C10a",
+            "SMAE helps them by half a point more than MLM for at least as long a time",
+            "no such control",
+            [
+                mean("SMAE", "MLM for longer").must(
+                    above=0.5, name="SMAE − MLM for longer, mean of the three smallest pairs"
+                )
             ],
         ),
         Claim(

@@ -15,8 +15,9 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from mrl_lab import runs, stats
+from mrl_lab import runs, stats, workers
 from mrl_lab.data import texts
+from mrl_lab.device import choose
 from mrl_lab.encoders.texts import SentenceEncoder
 from mrl_lab.study import judged
 from mrl_lab.study.sentences import grids, models, pretraining
@@ -38,11 +39,11 @@ def outcome(method: str, setup: Setup, seed: int, sets: Sequence[str], cut: tupl
 
     def make() -> Found:
         if method == UNTOUCHED:
-            encoder = pretraining.begin(setup, seed)
+            encoder = pretraining.begin(setup, seed).to(choose().device)
         else:
             model = models.build(method, setup, seed, cut)
             models.learn(model, setup, seed)
-            encoder = model.encoder.cpu()
+            encoder = model.encoder
         return {name: value for some in sets for name, value in SETS[some](encoder.eval(), setup).items()}
 
     key = {"what": "adapted", "method": method, "setup": asdict(setup), "seed": seed, "cut": cut, "sets": list(sets)}
@@ -67,12 +68,10 @@ def scored(method: str, setup: Setup, seed: int, sets: Sequence[str], cut: tuple
 
 def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float]) -> pd.DataFrame:
     """Try each rate on each method with seed 0: Spearman on STS-B dev, averaged over Starbucks' pairs."""
-    found = []
-    for method in methods:
-        for lr in lrs:
-            grid = outcome(method, replace(setup, lr=lr), 0, ["STS-B dev"])["STS-B dev spearman"]
-            found.append({"method": method, "lr": lr, "validation": on_list(grid, setup).mean().item()})
-    return pd.DataFrame(found)
+    asked = [(method, replace(setup, lr=lr), 0, ["STS-B dev"]) for method in methods for lr in lrs]
+    found = [on_list(out["STS-B dev spearman"], setup).mean().item() for out in workers.each(outcome, asked)]
+    rows = [{"method": method, "lr": setup.lr} for method, setup, *_ in asked]
+    return pd.DataFrame(rows).assign(validation=found)
 
 
 def watched(method: str, setup: Setup, seed: int, at: Sequence[int]) -> pd.DataFrame:

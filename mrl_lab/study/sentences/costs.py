@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mrl_lab import cost, score
 from mrl_lab.bench import measure
 from mrl_lab.cuts import stored_bytes
+from mrl_lab.device import choose
 from mrl_lab.encoders.texts import SentenceEncoder
 from mrl_lab.study.sentences import models, pretraining, setups
 from mrl_lab.study.sentences.pretraining import WAYS
@@ -81,12 +82,17 @@ def step(method: str, setup: Setup, cut: tuple[int, int] | None = None) -> Calla
 
 
 def update(model: nn.Module, lr: float, batch: Sequence[Tensor]) -> Callable[[], None]:
-    """Return a way to learn from one batch, over and over."""
-    rule = torch.optim.AdamW(model.train().parameters(), lr, fused=True)
+    """Return a way to learn from one batch, over and over, on the device that is chosen; it ends when that has done."""
+    device = choose().device
+    rule = torch.optim.AdamW(model.to(device).train().parameters(), lr, fused=True)
+    here = [part.to(device) for part in batch]
 
     def way() -> None:
         rule.zero_grad()
-        model(*batch)[0].backward()
+        total, _ = model(*here)
+        total.backward()
         rule.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     return way

@@ -14,9 +14,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mrl_lab import runs, score
+from mrl_lab import runs, score, workers
 from mrl_lab.bench import measure
 from mrl_lab.data import texts
+from mrl_lab.device import choose
 from mrl_lab.encoders.texts import SentenceEncoder
 from mrl_lab.errors import unknown
 from mrl_lab.methods.mse2d import MSE2D, PRESETS, Settings
@@ -31,7 +32,9 @@ OF_2DMSE = {
     "2DMSE, v0.3.8": PRESETS["2dmse-v038"],
     "2DMSE, no KL": Settings(weights=(1.0, 1.0, 1.0, 1.0, 0.0)),
     "2DMSE, detached": Settings(detach=True),
-    "2DMSE, one width": Settings(weights=(0.0, 0.0, 1.0, 1.0, 1.0)),  # as Matryoshka2dLoss, but for a width each
+    "2DMSE, one width": Settings(weights=(0.0, 0.0, 1.0, 1.0, 1.0)),
+    "2DMSE, ST 5.1": PRESETS["2dmse-st51"],  # sentence-transformers' own form, as it was and as it is
+    "2DMSE, ST 6": PRESETS["2dmse-st6"],
 } | {f"2DMSE, all layers, {name}": Settings(layers="all", depth_weight=weight) for name, weight in DEPTH.items()}
 METHODS = ("plain", "MRL", *OF_2DMSE, "Starbucks", "random pairs", "one of the list")
 ALONE = ("separate", "separate, depth only")  # a model a cut
@@ -80,7 +83,7 @@ def trained(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = 
 
     key = {"what": "sentences", "method": method, "setup": asdict(setup), "seed": seed, "cut": cut}
     model.encoder.load_state_dict(runs.remember(key, make))
-    return model.encoder.eval()
+    return model.encoder.to(choose().device).eval()
 
 
 def grid(encoder: SentenceEncoder, name: str, split: str, setup: Setup) -> tuple[Tensor, int]:
@@ -105,6 +108,11 @@ def scored(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = N
     return runs.remember(key, make)
 
 
+def after(method: str, setup: Setup, seed: int, start: str) -> pd.DataFrame:
+    """Return :func:`scored` with the start's name in that of the method."""
+    return scored(method, setup, seed).assign(method=f"{method} after {start}")
+
+
 def on_list(grid: Tensor, setup: Setup) -> Tensor:
     """Return the values of Starbucks' pairs (|S|,) in a grid (N+1, |M|)."""
     return torch.stack([grid[cut.layer, setup.sizes.index(cut.dim)] for cut in setup.pairs])
@@ -112,13 +120,17 @@ def on_list(grid: Tensor, setup: Setup) -> Tensor:
 
 def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float]) -> pd.DataFrame:
     """Try each rate on each method with seed 0: Spearman on STS-B dev, averaged over the pairs from small to whole."""
-    found = []
-    for method in methods:
-        for lr in lrs:
-            encoder = trained(method, replace(setup, lr=lr), 0)
-            values, _ = grid(encoder, "stsb", "dev", setup)
-            found.append({"method": method, "lr": lr, "validation": on_list(values, setup).mean().item()})
-    return pd.DataFrame(found)
+    return _tried([(method, replace(setup, lr=lr)) for method in methods for lr in lrs])
+
+
+def _tried(asked: Sequence[tuple[str, Setup]]) -> pd.DataFrame:
+    rows = [{"method": method, "lr": setup.lr} for method, setup in asked]
+    return pd.DataFrame(rows).assign(validation=workers.each(_validation, asked))
+
+
+def _validation(method: str, setup: Setup) -> float:
+    values, _ = grid(trained(method, setup, 0), "stsb", "dev", setup)
+    return on_list(values, setup).mean().item()
 
 
 def tune_starts(starts: Sequence[str], setup: Setup, before: Sequence[float], lrs: Sequence[float]) -> pd.DataFrame:
@@ -126,12 +138,14 @@ def tune_starts(starts: Sequence[str], setup: Setup, before: Sequence[float], lr
 
     What begins with random weights has no rate of pre-training to choose.
     """
-    found = []
-    for start in starts:
-        for before_lr in before if start in pretraining.WAYS else before[:1]:
-            tried = replace(setup, start=start, before_lr=before_lr)
-            found.append(tune(["Starbucks"], tried, lrs).assign(start=start, before_lr=before_lr))
-    return pd.concat(found, ignore_index=True)
+    asked = [
+        replace(setup, start=start, before_lr=before_lr, lr=lr)
+        for lr in lrs  # first, so that workers do not wait for one another's pre-training
+        for start in starts
+        for before_lr in (before if start in pretraining.WAYS else before[:1])
+    ]
+    rates = {name: [getattr(tried, name) for tried in asked] for name in ("start", "before_lr")}
+    return _tried([("Starbucks", tried) for tried in asked]).assign(**rates)
 
 
 def untuned(setups_of: dict[str, Setup], seed: int) -> pd.DataFrame:
@@ -143,7 +157,7 @@ def untuned(setups_of: dict[str, Setup], seed: int) -> pd.DataFrame:
     """
     dev, rows = texts.pairs("stsb")["dev"], {}
     for start, setup in setups_of.items():
-        encoder = pretraining.begin(setup, seed).eval()
+        encoder = pretraining.begin(setup, seed).to(choose().device).eval()
         x, y = grids.encode(encoder, dev.sentence1[: setup.most], dev.sentence2[: setup.most])
         apart = torch.cosine_similarity(x[:, -1], y[:, -1].roll(1, 0), dim=1).mean().item()
         right = grids.spearman(x, y, dev.score[: setup.most], setup.sizes)[-1, -1].item()

@@ -31,24 +31,29 @@ WAYS = ("MLM", "MAE", "SMAE")
 
 
 @cache
-def sentences(triplets: int) -> tuple[list[str], int]:
+def sentences(triplets: int, also: tuple[str, ...] = ()) -> tuple[list[str], int]:
     """Return the sentences to read, each once, and how many were left out since a test set has them word for word.
 
-    They are those of the first triplets of SNLI and of STS-B's training pairs; left out are STS-B's dev and test
-    sentences and SICK-R's.
+    They are those of the first triplets of SNLI and of STS-B's training pairs, and with ``also`` Multi30k's training
+    captions or the paragraphs of Wikipedia; left out are STS-B's dev and test sentences and SICK-R's.
     """
     stsb, sick = texts.pairs("stsb"), texts.pairs("sick")
     tested = {text for part in (stsb["dev"], stsb["test"], sick["test"]) for text in part.sentence1 + part.sentence2}
     read = [text for row in texts.triplets()[:triplets] for text in row]
-    read = list(dict.fromkeys(read + stsb["train"].sentence1 + stsb["train"].sentence2))
+    read += stsb["train"].sentence1 + stsb["train"].sentence2
+    further = {
+        "multi30k": lambda: [text for five in texts.captions()["train"] for text in five],
+        "wiki100": lambda: [text for _, text in texts.paragraphs()],
+    }
+    read = list(dict.fromkeys(read + [text for name in also for text in further[name]()]))
     kept = [text for text in read if text not in tested]
     return kept, len(read) - len(kept)
 
 
 @cache
-def rows(triplets: int, words: int, length: int) -> MaskedRows:
+def rows(triplets: int, words: int, length: int, also: tuple[str, ...] = ()) -> MaskedRows:
     """Return the sentences with words hidden, others at each pass: a fifth in one copy, two fifths in the other."""
-    return MaskedRows(setups.tokenizer(triplets, words), sentences(triplets)[0], length=length)
+    return MaskedRows(setups.tokenizer(triplets, words), sentences(triplets, also)[0], length=length)
 
 
 def build(setup: Setup, encoder: SentenceEncoder, seed: int) -> SMAE:
@@ -76,11 +81,11 @@ def begin(setup: Setup, seed: int) -> SentenceEncoder:
         model = build(setup, encoder, seed)
         with torch.random.fork_rng():
             torch.manual_seed(seed)  # dropout, and which words are hidden
-            learnt_from = rows(setup.triplets, setup.words, setup.length)
+            learnt_from = rows(setup.triplets, setup.words, setup.length, setup.also)
             fit(model, learnt_from, steps=setup.before, batch=setup.batch, lr=setup.before_lr, clip=1.0, seed=seed)
         return encoder.cpu().state_dict()
 
-    shared = ("layers", "d", "triplets", "batch", "words", "length", "start", "before", "before_lr")
+    shared = ("layers", "d", "triplets", "batch", "words", "length", "start", "before", "before_lr", "also")
     key = {"what": "pre-training", "seed": seed} | {name: asdict(setup)[name] for name in shared}
     encoder.load_state_dict(runs.remember(key, make))
     return encoder

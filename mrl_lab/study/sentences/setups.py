@@ -20,6 +20,7 @@ from mrl_lab.methods.starbucks import default_pairs
 
 ADAPTED = "all-minilm"  # a model that people have, by its name among the sources
 STARTS = ("nothing", "MLM", "MAE", "SMAE", ADAPTED)
+ALSO = ("multi30k", "wiki100")  # captions of pictures, and paragraphs of an encyclopaedia
 READ = 64  # tokens of a text that a model made elsewhere reads when it is scored
 
 
@@ -33,9 +34,10 @@ class Setup:
         start: one of :data:`STARTS`: random weights, the same pre-trained in one of three ways, or a model made
             elsewhere, which fixes ``layers`` and ``d``.
         before, before_lr: steps of pre-training, and their peak rate.
+        also: what pre-training reads besides the triplets' sentences and STS-B's, some of :data:`ALSO`.
 
     Raises:
-        RequestError: an unknown start.
+        RequestError: an unknown start, or an unknown text.
     """
 
     layers: int = 4
@@ -50,10 +52,14 @@ class Setup:
     start: str = "nothing"
     before: int = 0
     before_lr: float = 2e-3
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.start not in STARTS:
             raise unknown("start", self.start, STARTS)
+        for name in self.also:
+            if name not in ALSO:
+                raise unknown("text to read", name, ALSO)
 
     @property
     def pairs(self) -> tuple[Cut, ...]:
