@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 from typing import TypeVar
 
 from mrl_lab import device
@@ -38,9 +41,21 @@ def each(call: Callable[..., T], arguments: Sequence[tuple]) -> list[T]:
     Args:
         call: a function of a module, so that another process can find it by its name.
     """
-    several = min(count(), len(arguments))
-    if several <= 1:
+    several = count()
+    if min(several, len(arguments)) <= 1:
         return [call(*given) for given in arguments]
-    from joblib import Parallel, delayed
+    under_way = [_pool(several).submit(call, *given) for given in arguments]
+    return [one.result() for one in under_way]
 
-    return Parallel(n_jobs=several)(delayed(call)(*given) for given in arguments)
+
+@cache
+def _pool(several: int) -> ProcessPoolExecutor:
+    """Return processes that stay until this one ends: each has torch to load and texts to tokenise."""
+    threads = max(1, (os.cpu_count() or 1) // several)
+    return ProcessPoolExecutor(several, get_context("spawn"), _begin, (threads,))
+
+
+def _begin(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
