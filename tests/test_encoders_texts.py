@@ -324,3 +324,10 @@ def test_a_vocabulary_is_learned_from_texts():
     assert len(learned) <= 80
     assert learned.decode(learned("A dog RUNS")["input_ids"], skip_special_tokens=True) == "a dog runs"
     assert texts.small(learned, 32, 1).encode(TEXTS[:2]).shape == (2, 2, 32)
+
+
+def test_the_same_texts_give_the_same_vocabulary_each_time():
+    """tokenizers' trainer breaks ties by the order of a hash table, which is another one each time."""
+    first, *others = (wordpiece(TEXTS, 200).get_vocab() for _ in range(4))
+    assert all(vocabulary == first for vocabulary in others)
+    assert set(first) >= {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##o"}

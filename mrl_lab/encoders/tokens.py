@@ -26,10 +26,22 @@ UNLABELLED = -100  # what cross-entropy leaves out
 
 
 def wordpiece(texts: Iterable[str], size: int = 8000) -> PreTrainedTokenizerBase:
-    """Learn a vocabulary of at most ``size`` lower-case word pieces and return a BERT tokenizer of it."""
+    """Learn a vocabulary of at most ``size`` lower-case word pieces and return a BERT tokenizer of it.
+
+    The same texts give the same pieces in the same places, in every process: weights that one has trained are of use
+    to another. tokenizers' own trainer numbers the letters inside words in the order of a hash table, and breaks ties
+    by number; so these letters are given to it in order.
+    """
     from transformers import BertTokenizer
 
-    return BertTokenizer().train_new_from_iterator(texts, vocab_size=size, show_progress=False)
+    texts, empty = list(texts), BertTokenizer()
+    steps = empty.backend_tokenizer
+    words = steps.pre_tokenizer.pre_tokenize_str(steps.normalizer.normalize_str("\n".join(texts)))
+    inside = sorted({letter for word, _ in words for letter in word[1:]})
+    found = empty.train_new_from_iterator(
+        texts, vocab_size=size, new_special_tokens=[f"##{letter}" for letter in inside], show_progress=False
+    )
+    return BertTokenizer(vocab=found.get_vocab())
 
 
 def check_texts(texts: Sequence[str]) -> None:
