@@ -127,6 +127,16 @@ def test_of_several_faces_the_one_that_needs_nothing_else_is_shown(tmp_path):
     assert "$(" not in main
 
 
+def test_many_lines_about_results_are_one_and_few_stay(tmp_path):
+    few = "".join(f"made {i:08x} in {20 + i} s\n" for i in range(3))
+    many = few + f"loss 0.5\nmade {7:08x} in 1037 s\n" + f"reused {9:08x}, made in 30 s\n"
+    notebook = [code("few()", few), code("many()", many, "made up in 3 s\n")]
+    text = html(write(tmp_path, "01_mrl", "minutes", notebook)).partition("<main>")[2]
+    assert text.count("made 0000000") == 3
+    assert "results made: 4, 1,100 s; results reused: 1, 30 s\nloss 0.5" in text
+    assert "made up in 3 s" in text
+
+
 def test_nothing_that_a_user_gave_is_read_as_html(tmp_path):
     notebook = [code(f"x = '{HOSTILE}'", HOSTILE, ValueError(HOSTILE), {"text/plain": HOSTILE})]
     given = {"parameters": {"note": HOSTILE}, "command": HOSTILE, "device": HOSTILE, "data": [{"name": HOSTILE}]}
