@@ -114,7 +114,7 @@ def test_variants_of_2dmse_are_one_change_each_but_for_those_that_were_released(
 def test_verdicts_on_variants_follow_the_table():
     asked = variants(4, (4, 8, 16, 32), [(1, 4), (2, 8), (3, 16), (4, 32)])
     better = {"2DMSE, all layers, uniform": 9.0, "2DMSE, all layers, log": 6.0, "2DMSE, all layers, linear": 3.0}
-    better |= {"2DMSE": 5.0, "2DMSE, detached": 7.0, "2DMSE, ST 6": 2.0}
+    better |= {"2DMSE": 5.0, "2DMSE, detached": 7.0, "2DMSE, ST 6": 2.0, "Starbucks": 4.0}
     shown = stats.judge(asked, table(lambda method, n, m: 50 + better.get(method, 0.0)), "hour")
     assert set(shown.verdict) == {"shown"}
     worse = stats.judge(asked, table(lambda method, n, m: 50 - better.get(method, 0.0)), "hour")
