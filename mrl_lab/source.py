@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parent
 # Modules that run, show and describe notebooks; no number in a result depends on them.
 AROUND = frozenset({"__main__", "bench", "check", "cli", "parameters", "report", "workers"})
-# Modules that draw or save what was computed: a cached table does not depend on them either.
-SHOWING = frozenset({"explore", "plots", "runs", "source"})
+# Modules that draw, judge or save what was computed: a cached table does not depend on them either.
+SHOWING = frozenset({"claims", "explore", "plots", "runs", "source"})
 
 
 def checkout() -> Path | None:

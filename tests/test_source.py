@@ -29,6 +29,7 @@ def digests() -> tuple[str, str]:
     [
         ("methods/mrl.py", True, True),
         ("plots.py", True, False),
+        ("claims/sentences.py", True, False),
         ("cli.py", False, False),
         ("report/page.py",) + (False,) * 2,
     ],
