@@ -273,6 +273,12 @@ def test_verdicts_follow_the_table():
     assert (not_shown[["S1", "S2", "C6", "C7", "C8", "C10", "C10a", "C10b", "C13"]] == "not shown").all()
 
 
+def test_a_longer_mlm_that_fell_behind_the_shorter_is_no_win_for_smae():
+    better = {"Starbucks after SMAE": 2.0, "Starbucks after MLM": 2.0, "Starbucks after MLM for longer": -3.0}
+    found = stats.judge(claims(4, SIZES, PAIRS, SMALL), table(better, 0.4), "hour").set_index("id").verdict
+    assert found["C10a"] == "not shown"
+
+
 def test_smae_must_beat_both_controls():
     asked = claims(4, SIZES, PAIRS, SMALL)
     found = stats.judge(asked, table({"Starbucks after SMAE": 2.0, "Starbucks after MAE": 2.0}, 0.4), "hour")
