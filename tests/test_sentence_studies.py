@@ -91,11 +91,16 @@ def test_sentences_that_a_test_has_are_left_out(monkeypatch):
 
 
 def test_rates_of_both_stages_are_chosen_together():
-    tuned = models.tune_starts(["nothing", "MLM"], SETUP, [1e-3, 2e-3], [1e-3])
-    assert list(zip(tuned.start, tuned.before_lr, strict=True)) == [("nothing", 1e-3), ("MLM", 1e-3), ("MLM", 2e-3)]
+    starts = {"nothing": SETUP, "longer": replace(SETUP, start="MLM", before=4)}
+    tuned = models.tune_starts(starts, [1e-3, 2e-3], [1e-3])
+    assert list(zip(tuned.start, tuned.before_lr, strict=True)) == [
+        ("nothing", 1e-3),
+        ("longer", 1e-3),
+        ("longer", 2e-3),
+    ]
     tuned["validation"] = [50.0, 60.0, 55.0]
-    chosen = models.best_start(tuned, SETUP)
-    assert (chosen["MLM"].start, chosen["MLM"].before_lr, chosen["MLM"].lr) == ("MLM", 1e-3, 1e-3)
+    chosen = models.best_start(tuned, {name: replace(setup, steps=9) for name, setup in starts.items()})
+    assert chosen["longer"] == replace(SETUP, start="MLM", before=4, steps=9, before_lr=1e-3, lr=1e-3)
     assert chosen["nothing"].start == "nothing"
 
 

@@ -133,19 +133,22 @@ def _validation(method: str, setup: Setup) -> float:
     return on_list(values, setup).mean().item()
 
 
-def tune_starts(starts: Sequence[str], setup: Setup, before: Sequence[float], lrs: Sequence[float]) -> pd.DataFrame:
+def tune_starts(starts: dict[str, Setup], before: Sequence[float], lrs: Sequence[float]) -> pd.DataFrame:
     """Try each rate of pre-training with each rate of Starbucks after it, with seed 0, as :func:`tune` does.
 
     What begins with random weights has no rate of pre-training to choose.
+
+    Args:
+        starts: setups that are tried, by a name for each.
     """
     asked = [
-        replace(setup, start=start, before_lr=before_lr, lr=lr)
+        (name, replace(setup, before_lr=before_lr, lr=lr))
         for lr in lrs  # first, so that workers do not wait for one another's pre-training
-        for start in starts
-        for before_lr in (before if start in pretraining.WAYS else before[:1])
+        for name, setup in starts.items()
+        for before_lr in (before if setup.start in pretraining.WAYS else before[:1])
     ]
-    rates = {name: [getattr(tried, name) for tried in asked] for name in ("start", "before_lr")}
-    return _tried([("Starbucks", tried) for tried in asked]).assign(**rates)
+    found = _tried([("Starbucks", setup) for _, setup in asked])
+    return found.assign(start=[name for name, _ in asked], before_lr=[setup.before_lr for _, setup in asked])
 
 
 def untuned(setups_of: dict[str, Setup], seed: int) -> pd.DataFrame:
@@ -165,10 +168,10 @@ def untuned(setups_of: dict[str, Setup], seed: int) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def best_start(tuned: pd.DataFrame, setup: Setup) -> dict[str, Setup]:
+def best_start(tuned: pd.DataFrame, starts: dict[str, Setup]) -> dict[str, Setup]:
     """Return each start's setup with the rates that were highest on STS-B dev."""
     top = tuned.loc[tuned.groupby("start", sort=False)["validation"].idxmax()]
-    return {row.start: replace(setup, start=row.start, lr=row.lr, before_lr=row.before_lr) for row in top.itertuples()}
+    return {row.start: replace(starts[row.start], lr=row.lr, before_lr=row.before_lr) for row in top.itertuples()}
 
 
 def best(tuned: pd.DataFrame, setup: Setup) -> dict[str, Setup]:
