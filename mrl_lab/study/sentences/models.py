@@ -158,14 +158,16 @@ def untuned(setups_of: dict[str, Setup], seed: int) -> pd.DataFrame:
         One row a start: Spearman on STS-B dev of the last layer, all dims, and the mean cosine there of the two
         sentences of *different* pairs, near 1 where all states are much alike (anisotropy: Ethayarajh, 2019).
     """
-    dev, rows = texts.pairs("stsb")["dev"], {}
-    for start, setup in setups_of.items():
-        encoder = pretraining.begin(setup, seed).to(choose().device).eval()
-        x, y = grids.encode(encoder, dev.sentence1[: setup.most], dev.sentence2[: setup.most])
-        apart = torch.cosine_similarity(x[:, -1], y[:, -1].roll(1, 0), dim=1).mean().item()
-        right = grids.spearman(x, y, dev.score[: setup.most], setup.sizes)[-1, -1].item()
-        rows[start] = {"Spearman": right, "cosine of unlike pairs": apart}
-    return pd.DataFrame.from_dict(rows, orient="index")
+    found = workers.each(_looked_at, [(setup, seed) for setup in setups_of.values()])
+    return pd.DataFrame(found, index=list(setups_of), columns=["Spearman", "cosine of unlike pairs"])
+
+
+def _looked_at(setup: Setup, seed: int) -> tuple[float, float]:
+    dev = texts.pairs("stsb")["dev"]
+    encoder = pretraining.begin(setup, seed).to(choose().device).eval()
+    x, y = grids.encode(encoder, dev.sentence1[: setup.most], dev.sentence2[: setup.most])
+    right = grids.spearman(x, y, dev.score[: setup.most], setup.sizes)[-1, -1].item()
+    return right, torch.cosine_similarity(x[:, -1], y[:, -1].roll(1, 0), dim=1).mean().item()
 
 
 def best_start(tuned: pd.DataFrame, starts: dict[str, Setup]) -> dict[str, Setup]:
