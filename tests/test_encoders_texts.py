@@ -1,6 +1,7 @@
 """Sentence encoders: states of all layers, tokens, cut models that others open (numbers are those of the checklist)."""
 
 import json
+from statistics import median
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from small_texts import ROWS, TEXTS, encoder, tokenizer
 from torch import nn
 
+from mrl_lab.bench import measure
 from mrl_lab.encoders import texts
 from mrl_lab.encoders.cutting import cut
 from mrl_lab.encoders.texts import SentenceEncoder
@@ -60,6 +62,15 @@ def test_1_and_2_every_layers_state_is_what_a_model_of_so_many_blocks_gives(kind
             torch.testing.assert_close(states[row, layer], last[row][mask].mean(0), rtol=0, atol=1e-6)
     assert len(states[0]) == model.layers + 1 == 4
     assert kept.layers == layer
+
+
+def test_50_a_model_of_half_the_blocks_takes_about_half_the_time():
+    whole = texts.small(tokenizer(), d=128, layers=6, length=32).eval()
+    ids = torch.randint(5, len(tokenizer()), (16, 32))
+    kept = {n: whole.keep(n) for n in (3, 6)}
+    with torch.no_grad():
+        taken = measure({n: lambda body=body: body(ids, torch.ones_like(ids)) for n, body in kept.items()}, 9, 0)
+    assert 0.4 < median(taken[3]) / median(taken[6]) < 0.75
 
 
 def test_2_without_the_closing_norm_a_shallow_layer_is_not_what_is_deployed():
