@@ -244,7 +244,8 @@ def _reuse(entry: Path) -> T | None:
 def _tell(what: str, about: Mapping) -> None:
     """Say what became of a result that took long; of short ones a study has hundreds."""
     if about["seconds"] >= WORTH_TELLING:
-        print(f"{what} {about['seconds']:.0f} s", flush=True)
+        line = f"{what} {about['seconds']:.0f} s\n"
+        print(line, end="", flush=True)  # in one piece, so that lines of several processes do not mix
 
 
 def _read(entry: Path, about: Mapping) -> T:

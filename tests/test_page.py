@@ -129,7 +129,7 @@ def test_of_several_faces_the_one_that_needs_nothing_else_is_shown(tmp_path):
 
 def test_many_lines_about_results_are_one_and_few_stay(tmp_path):
     few = "".join(f"made {i:08x} in {20 + i} s\n" for i in range(3))
-    many = few + f"loss 0.5\nmade {7:08x} in 1037 s\n" + f"reused {9:08x}, made in 30 s\n"
+    many = few + f"loss 0.5\nmade {7:08x} in 1037 s" + f"reused {9:08x}, made in 30 s\n"
     notebook = [code("few()", few), code("many()", many, "made up in 3 s\n")]
     text = html(write(tmp_path, "01_mrl", "minutes", notebook)).partition("<main>")[2]
     assert text.count("made 0000000") == 3

@@ -22,7 +22,7 @@ TEMPLATE = Path(__file__).parent / "template"
 SHOWS = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/plain"]  # the first it has
 COLOURS = {plots.INK: "var(--ink)", plots.GRID: "var(--grid)"}
 MARKER = "papermill-error-cell-tag"  # papermill's own red cells; the page marks the cell itself
-TOLD = re.compile(r"^(made|reused) [0-9a-f]{8}(?:, made)? in (\d+) s\n", re.MULTILINE)  # by mrl_lab.runs
+TOLD = re.compile(r"(made|reused) [0-9a-f]{8}(?:, made)? in (\d+) s\n*")  # by mrl_lab.runs, in one process or several
 FEW = 3  # lines of that kind that a cell may keep
 LEAST = 0.5  # of its size: a figure on a phone shrinks to this, then scrolls, so that its text can be read
 
