@@ -90,6 +90,17 @@ def test_sentences_that_a_test_has_are_left_out(monkeypatch):
         setups.Setup(also=("multi30",))
 
 
+def test_a_rate_is_tried_on_each_seed_and_averaged():
+    tuned = models.tune(["plain", "MRL"], SETUP, [1e-3, 5e-2], seeds=2)
+    assert list(zip(tuned.method, tuned.lr, strict=True)) == [(m, lr) for m in ("plain", "MRL") for lr in (1e-3, 5e-2)]
+    for row in tuned.itertuples():
+        setup = replace(SETUP, lr=row.lr)
+        grids_of = [models.grid(models.trained(row.method, setup, s), "stsb", "dev", setup)[0] for s in (0, 1)]
+        means = [models.on_list(grid, setup).mean().item() for grid in grids_of]
+        assert means[0] != means[1]
+        assert row.validation == pytest.approx(sum(means) / 2)
+
+
 def test_rates_of_both_stages_are_chosen_together():
     starts = {"nothing": SETUP, "longer": replace(SETUP, start="MLM", before=4)}
     tuned = models.tune_starts(starts, [1e-3, 2e-3], [1e-3])

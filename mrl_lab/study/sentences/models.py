@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from statistics import median
+from statistics import mean, median
 
 import pandas as pd
 import torch
@@ -118,18 +118,19 @@ def on_list(grid: Tensor, setup: Setup) -> Tensor:
     return torch.stack([grid[cut.layer, setup.sizes.index(cut.dim)] for cut in setup.pairs])
 
 
-def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float]) -> pd.DataFrame:
-    """Try each rate on each method with seed 0: Spearman on STS-B dev, averaged over the pairs from small to whole."""
-    return _tried([(method, replace(setup, lr=lr)) for method in methods for lr in lrs])
+def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float], seeds: int = 1) -> pd.DataFrame:
+    """Try each rate on each method: Spearman on STS-B dev, averaged over the pairs and the first seeds."""
+    return _tried([(method, replace(setup, lr=lr)) for method in methods for lr in lrs], seeds)
 
 
-def _tried(asked: Sequence[tuple[str, Setup]]) -> pd.DataFrame:
-    rows = [{"method": method, "lr": setup.lr} for method, setup in asked]
-    return pd.DataFrame(rows).assign(validation=workers.each(_validation, asked))
+def _tried(asked: Sequence[tuple[str, Setup]], seeds: int = 1) -> pd.DataFrame:
+    found = workers.each(_validation, [(*one, seed) for seed in range(seeds) for one in asked])
+    means = [mean(found[i :: len(asked)]) for i in range(len(asked))]
+    return pd.DataFrame([{"method": method, "lr": setup.lr} for method, setup in asked]).assign(validation=means)
 
 
-def _validation(method: str, setup: Setup) -> float:
-    values, _ = grid(trained(method, setup, 0), "stsb", "dev", setup)
+def _validation(method: str, setup: Setup, seed: int) -> float:
+    values, _ = grid(trained(method, setup, seed), "stsb", "dev", setup)
     return on_list(values, setup).mean().item()
 
 
