@@ -23,6 +23,12 @@ def test_a_column_with_text_is_set_to_the_left_with_its_heading_and_numbers_are_
     ]
 
 
+def test_a_dash_in_the_place_of_a_missing_number_is_no_text():
+    html = FRAME.style.format(na_rep="–", precision=1).to_html()
+    assert "–" in html
+    assert "text" not in kinds(tables.polish(html))[2][-1]
+
+
 def test_columns_keep_their_place_below_headings_that_span_rows():
     frame = FRAME.assign(a=["x", "x"], b=["y", "z"]).set_index(["a", "b"])
     assert [row[-2:] for row in kinds(tables.polish(frame.to_html()))[2:]] == [['td class="text"', "td"]] * 2

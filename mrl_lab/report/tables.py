@@ -9,7 +9,7 @@ from html import unescape
 SYMBOLS = {"shown": "✓", "not shown": "✗", "inconclusive": "?"}
 ROW = re.compile(r"<tr\b.*?</tr>", re.DOTALL)
 CELL = re.compile(r"<(?P<tag>t[hd])\b(?P<attributes>[^>]*)>(?P<content>.*?)</(?P=tag)>", re.DOTALL)
-NUMBER = re.compile(r"\s*([-−+]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|NaN|None|<NA>)?\s*")
+NUMBER = re.compile(r"\s*([-−+]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|NaN|None|<NA>|–)?\s*")
 
 
 def polish(html: str) -> str:
