@@ -165,16 +165,17 @@ def test_a_separate_model_is_scored_at_its_own_cut_alone():
     assert list(zip(rows.layer, rows.dim, strict=True)) == [(1, 16)]
 
 
-def test_semeval_is_a_correlation_a_year_and_scifact_a_value_a_pair(monkeypatch):
+def test_semeval_is_a_correlation_a_year_and_a_collection_a_value_a_pair(monkeypatch):
     years = {"2012 a": SPLIT, "2012 b": SPLIT, "2013 a": SPLIT}
     monkeypatch.setattr(texts, "pairs", lambda name: years)
     corpus = {str(i): text for i, text in enumerate(TEXTS)}
     asked = texts.Retrieval(corpus, {"q": TEXTS[4], "r": TEXTS[9]}, {"test": {"q": {"4": 1}, "r": {"9": 1}}})
     monkeypatch.setattr(texts, "retrieval", lambda name: asked)
-    found = adapting.outcome("untouched", SETUP, 0, ["STS12-16", "SciFact"])
+    found = adapting.outcome("untouched", SETUP, 0, ["STS12-16", "SciFact", "Cranfield"])
     rows = adapting.table(found, SETUP, "untouched", 0)
     assert {m: set(part.n) for m, part in rows.groupby("metric")} == {
-        "STS12 spearman": {24}, "STS13 spearman": {12}, "SciFact ndcg@10": {2}, "SciFact mrr@10": {2}
+        "STS12 spearman": {24}, "STS13 spearman": {12}, "SciFact ndcg@10": {2}, "SciFact mrr@10": {2},
+        "Cranfield ndcg@10": {2}, "Cranfield mrr@10": {2},
     }  # fmt: skip
     assert adapting.over_queries(found, found, [0, 1]).mean == 0
     searched = rows[rows.metric == "SciFact mrr@10"]

@@ -91,7 +91,7 @@ def test_a_worker_ends_with_its_parent_however_that_ends(tmp_path):
     worker = int(parent.stdout.readline())
     os.kill(worker, signal.SIGINT)  # an interrupt, which a notebook sends to the whole group, is left to the parent
     time.sleep(0.3)
-    os.kill(worker, 0)
+    assert _lives(worker)
     parent.kill()
     parent.wait()
     for _ in range(100):

@@ -15,7 +15,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from mrl_lab import runs, stats, workers
+from mrl_lab import runs, stats
 from mrl_lab.data import texts
 from mrl_lab.device import choose
 from mrl_lab.encoders.texts import SentenceEncoder
@@ -68,10 +68,11 @@ def scored(method: str, setup: Setup, seed: int, sets: Sequence[str], cut: tuple
 
 def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float]) -> pd.DataFrame:
     """Try each rate on each method with seed 0: Spearman on STS-B dev, averaged over Starbucks' pairs."""
-    asked = [(method, replace(setup, lr=lr), 0, ["STS-B dev"]) for method in methods for lr in lrs]
-    found = [on_list(out["STS-B dev spearman"], setup).mean().item() for out in workers.each(outcome, asked)]
-    rows = [{"method": method, "lr": setup.lr} for method, setup, *_ in asked]
-    return pd.DataFrame(rows).assign(validation=found)
+    return models.tried([(method, replace(setup, lr=lr)) for method in methods for lr in lrs], _validation)
+
+
+def _validation(method: str, setup: Setup, seed: int) -> float:
+    return on_list(outcome(method, setup, seed, ["STS-B dev"])["STS-B dev spearman"], setup).mean().item()
 
 
 def watched(method: str, setup: Setup, seed: int, at: Sequence[int]) -> pd.DataFrame:
@@ -152,22 +153,24 @@ def _semeval(encoder: SentenceEncoder, setup: Setup) -> Found:
     return found
 
 
-def _scifact(encoder: SentenceEncoder, setup: Setup) -> Found:
-    """nDCG@10 and MRR@10 of SciFact's test queries at Starbucks' pairs."""
-    collection = texts.retrieval("scifact")
-    asked = [collection.queries[query] for query in collection.judged["test"]]
-    queries, corpus = grids.encode(encoder, asked, list(collection.corpus.values()))
-    relevant, found = judged.gains("scifact"), {}
-    for cut in setup.pairs:
-        each = grids.by_query(queries[:, cut.layer], corpus[:, cut.layer], relevant, cut.dim)
-        for metric, values in each.items():
-            name = f"SciFact {metric}"
-            grid = found.setdefault(name, torch.full((encoder.layers + 1, len(setup.sizes)), torch.nan))
-            grid[cut.layer, setup.sizes.index(cut.dim)] = 100 * values.mean()
-            found[f"n {name}"] = torch.tensor(len(asked))
-            found.setdefault(f"queries of {name}", torch.zeros(len(asked), len(setup.pairs)))
-            found[f"queries of {name}"][:, setup.pairs.index(cut)] = 100 * values
-    return found
+def _searched(name: str, title: str) -> Callable[[SentenceEncoder, Setup], Found]:
+    """nDCG@10 and MRR@10 of a collection's test queries at Starbucks' pairs."""
+
+    def of(encoder: SentenceEncoder, setup: Setup) -> Found:
+        collection = texts.retrieval(name)
+        asked = [collection.queries[query] for query in collection.judged["test"]]
+        queries, corpus = grids.encode(encoder, asked, list(collection.corpus.values()))
+        relevant, found = judged.gains(name), {}
+        for place, cut in enumerate(setup.pairs):
+            each = grids.by_query(queries[:, cut.layer], corpus[:, cut.layer], relevant, cut.dim)
+            for metric, values in ((f"{title} {metric}", 100 * values) for metric, values in each.items()):
+                grid = found.setdefault(metric, torch.full((encoder.layers + 1, len(setup.sizes)), torch.nan))
+                grid[cut.layer, setup.sizes.index(cut.dim)] = values.mean()
+                found[f"n {metric}"] = torch.tensor(len(asked))
+                found.setdefault(f"queries of {metric}", torch.zeros(len(asked), len(setup.pairs)))[:, place] = values
+        return found
+
+    return of
 
 
 def said() -> list[str]:
@@ -180,6 +183,7 @@ SETS = {
     "STS-B": _similar("stsb", "test", METRICS["stsb"]),
     "SICK-R": _similar("sick", "test", METRICS["sick"]),
     "STS12-16": _semeval,
-    "SciFact": _scifact,
+    "SciFact": _searched("scifact", "SciFact"),
+    "Cranfield": _searched("cranfield", "Cranfield"),
     "said": lambda encoder, setup: {"said": encoder.encode(said())},
 }

@@ -67,20 +67,6 @@ def of_subsets(states: Mapping[str, tuple[Tensor, Tensor, Sequence[float]]], siz
     return spearman(x, y, [value for subset in states.values() for value in subset[2]], sizes)
 
 
-def retrieval(queries: Tensor, corpus: Tensor, relevant: Tensor, layers: Sequence[int], sizes: Sequence[int]) -> dict:
-    """Return {(n, m): {"ndcg@10": per cent, "mrr@10": per cent}} for states of queries and of documents.
-
-    Args:
-        queries: (Q, N+1, D). corpus: (N_d, N+1, D). relevant: (Q, N_d), 1 where a document answers a query.
-    """
-    found = {}
-    for n in layers:
-        for m in sizes:
-            values = by_query(queries[:, n], corpus[:, n], relevant, m)
-            found[n, m] = {metric: 100 * value.mean().item() for metric, value in values.items()}
-    return found
-
-
 def by_query(queries: Tensor, corpus: Tensor, relevant: Tensor, m: int) -> dict[str, Tensor]:
     """Return {"ndcg@10": (Q,), "mrr@10": (Q,)}, from 0 to 1, of one layer's states (Q, D) and (N_d, D) at m dims."""
     ids = search.at_size(queries, corpus, m, K)[1]

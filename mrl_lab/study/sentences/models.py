@@ -120,11 +120,14 @@ def on_list(grid: Tensor, setup: Setup) -> Tensor:
 
 def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float], seeds: int = 1) -> pd.DataFrame:
     """Try each rate on each method: Spearman on STS-B dev, averaged over the pairs and the first seeds."""
-    return _tried([(method, replace(setup, lr=lr)) for method in methods for lr in lrs], seeds)
+    return tried([(method, replace(setup, lr=lr)) for method in methods for lr in lrs], _validation, seeds)
 
 
-def _tried(asked: Sequence[tuple[str, Setup]], seeds: int = 1) -> pd.DataFrame:
-    found = workers.each(_validation, [(*one, seed) for seed in range(seeds) for one in asked])
+def tried(
+    asked: Sequence[tuple[str, Setup]], validation: Callable[[str, Setup, int], float], seeds: int = 1
+) -> pd.DataFrame:
+    """Return what ``validation(method, setup, seed)`` says of each, averaged over the first seeds: a row each."""
+    found = workers.each(validation, [(*one, seed) for seed in range(seeds) for one in asked])
     means = [mean(found[i :: len(asked)]) for i in range(len(asked))]
     return pd.DataFrame([{"method": method, "lr": setup.lr} for method, setup in asked]).assign(validation=means)
 
@@ -148,7 +151,7 @@ def tune_starts(starts: dict[str, Setup], before: Sequence[float], lrs: Sequence
         for name, setup in starts.items()
         for before_lr in (before if setup.start in pretraining.WAYS else before[:1])
     ]
-    found = _tried([("Starbucks", setup) for _, setup in asked])
+    found = tried([("Starbucks", setup) for _, setup in asked], _validation)
     return found.assign(start=[name for name, _ in asked], before_lr=[setup.before_lr for _, setup in asked])
 
 
