@@ -177,7 +177,6 @@ def test_semeval_is_a_correlation_a_year_and_a_collection_a_value_a_pair(monkeyp
         "STS12 spearman": {24}, "STS13 spearman": {12}, "SciFact ndcg@10": {2}, "SciFact mrr@10": {2},
         "Cranfield ndcg@10": {2}, "Cranfield mrr@10": {2},
     }  # fmt: skip
-    assert adapting.over_queries(found, found, [0, 1]).mean == 0
     searched = rows[rows.metric == "SciFact mrr@10"]
     assert list(zip(searched.layer, searched.dim, searched.value, strict=True)) == [(1, 16, 100), (2, 32, 100)]
 
@@ -210,6 +209,15 @@ def test_the_bootstrap_over_pairs_is_of_mean_correlations(monkeypatch):
     assert 10 < found.low < found.mean < found.high < 100
     assert found.mean == pytest.approx(by_hand - adapting.mean_spearman(np.column_stack([bad, gold])))
     assert adapting.over_pairs(well, well, [1]).mean == 0
+
+
+def test_the_bootstrap_over_queries_is_of_the_collection_that_was_asked_for():
+    of = {"queries of SciFact ndcg@10": torch.tensor([[80.0, 60.0, 0.0], [70.0, 50.0, 0.0]])}  # (Q, |S|)
+    minus = {"queries of SciFact ndcg@10": torch.tensor([[50.0, 40.0, 90.0], [60.0, 50.0, 90.0]])}
+    of["queries of Cranfield ndcg@10"] = minus["queries of Cranfield ndcg@10"] = torch.ones(3, 3)
+    found = adapting.over_queries(of, minus, [0, 1], "SciFact")
+    assert (found.mean, found.low, found.high, found.n) == (15, 5, 25, 2)
+    assert adapting.over_queries(of, minus, [0, 1], "Cranfield").mean == 0
 
 
 # ---------------------------------------------------------------------------------------------- costs

@@ -111,9 +111,9 @@ def over_pairs(of: Found, minus: Found, columns: Sequence[int]) -> stats.Interva
     return stats.bootstrap(*sides, mean_spearman, resamples=1000)
 
 
-def over_queries(of: Found, minus: Found, columns: Sequence[int]) -> stats.Interval:
-    """Return the difference of two models in nDCG@10 on SciFact, with its bootstrap interval over the queries."""
-    sides = [found["queries of SciFact ndcg@10"][:, list(columns)].mean(1).numpy() for found in (of, minus)]
+def over_queries(of: Found, minus: Found, columns: Sequence[int], searched: str) -> stats.Interval:
+    """Return the difference of two models in nDCG@10 on a collection, with its bootstrap interval over the queries."""
+    sides = [found[f"queries of {searched} ndcg@10"][:, list(columns)].mean(1).numpy() for found in (of, minus)]
     return stats.bootstrap(*sides)
 
 
