@@ -8,6 +8,7 @@ rule that every value must keep::
     dim: int = 64  # width d of the embedding; from 2 to 4096
     sizes: list[int] = []  # sizes M, rising, empty: halvings of dim; each from 1 to dim
     lr: float = 0.0  # peak learning rate, 0: what the budget says; above -1
+    backbone: str = "none"  # a model to begin with; one of none, or a path to a folder or a hub name
 
 A bound is a number or the name of another parameter. Values from the command line are text and are read by
 kind; a list is written ``8,16,32`` or ``[8, 16, 32]``.
@@ -33,6 +34,7 @@ SCALARS = {"bool": bool, "int": int, "float": float, "str": str}
 LISTS = {f"list[{kind}]": kind for kind in ("int", "float", "str")}
 KINDS = {**SCALARS, **dict.fromkeys(LISTS, list)}
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/model
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?")
 RULE = re.compile(
     r"(?P<each>each )?"
@@ -42,12 +44,15 @@ RULE = re.compile(
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must keep: one of ``names`` (or a path), or a range; bounds are numbers or parameter names."""
+    """What a value must keep: one of ``names``, or a range; bounds are numbers or parameter names.
+
+    ``path`` says what else than a name it may be: "file" or "folder", which must exist; a "hub name" has its owner.
+    """
 
     text: str
     each: bool = False
     names: tuple[str, ...] = ()
-    path: bool = False
+    path: tuple[str, ...] = ()
     low: str | None = None
     high: str | None = None
     above: str | None = None
@@ -111,7 +116,13 @@ def _rule(name: str, text: str) -> Rule:
     part = match.groupdict()
     names = tuple(n.strip() for n in (part["names"] or "").split(",") if n.strip())
     bounds = {key: part[key] for key in ("low", "high", "above")}
-    return Rule(text, each=bool(part["each"]), names=names, path=bool(part["path"]), **bounds)
+    return Rule(text, each=bool(part["each"]), names=names, path=_paths(part["path"] or ""), **bounds)
+
+
+def _paths(text: str) -> tuple[str, ...]:
+    """Return the kinds of path that the words after the names allow: a file where they do not speak of a folder."""
+    kinds = ("folder" if "folder" in text else "file",) if text else ()
+    return (*kinds, "hub name") if "hub name" in text else kinds
 
 
 def _check_bounds(parameters: Sequence[Parameter]) -> None:
@@ -221,11 +232,14 @@ def _check_item(parameter: Parameter, item: Value, values: Mapping[str, Value]) 
 
 def _check_name(parameter: Parameter, item: Value) -> None:
     rule = parameter.rule
-    if item in rule.names or (rule.path and os.path.isfile(item)):
+    there = {"file": os.path.isfile, "folder": os.path.isdir, "hub name": HUB_NAME.fullmatch}
+    if item in rule.names or any(there[kind](item) for kind in rule.path):
         return
     if rule.path and ("/" in str(item) or Path(str(item)).suffix):
-        raise RequestError(f"parameter {parameter.name!r}: there is no file {str(item)!r}. It is {rule.text}.")
-    raise unknown(parameter.name, item, [*rule.names, "or a path to a file"] if rule.path else rule.names)
+        kinds = " or ".join(rule.path)
+        raise RequestError(f"parameter {parameter.name!r}: there is no {kinds} {str(item)!r}. It is {rule.text}.")
+    also = [f"or a path to a {' or a '.join(rule.path)}"] if rule.path else []
+    raise unknown(parameter.name, item, [*rule.names, *also])
 
 
 def _bound(text: str | None, values: Mapping[str, Value]) -> float | None:

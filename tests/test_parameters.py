@@ -138,6 +138,25 @@ def test_a_file_of_ones_own_passes_where_the_rule_allows_a_path(tmp_path):
         check(FORM, DEFAULTS | {"budget": str(mine)})
 
 
+def test_a_folder_or_a_hub_name_passes_where_the_rule_allows_it(tmp_path):
+    (tmp_path / "file").touch()
+    form = read('backbone: str = "none"  # begins with; one of none, or a path to a folder or a hub name')
+    for given in (str(tmp_path), "owner/model-v1.5", "none"):
+        check(form, {"backbone": given})
+    for given, words in [
+        (str(tmp_path / "file"), "no folder or hub name"),
+        (f"{tmp_path}/gone", "no folder or hub name"),
+        ("nnoe", "Did you mean 'none'.*or a path to a folder or a hub name"),
+        ("../gone", "no folder"),
+    ]:
+        with pytest.raises(RequestError, match=words):
+            check(form, {"backbone": given})
+    folder = read('weights: str = "none"  # begins with; one of none, or a path to a folder')
+    check(folder, {"weights": str(tmp_path)})
+    with pytest.raises(RequestError, match="no folder 'owner/model'"):
+        check(folder, {"weights": "owner/model"})
+
+
 def test_every_rule_form_is_known():
     texts = ["one of a", "one of a, b or a path to c", "from 0 to dim", "above 0.5", "each one of a, b", "each above 1"]
     for text in texts:

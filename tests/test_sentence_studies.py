@@ -132,13 +132,32 @@ def test_a_start_is_looked_at_before_it_is_fine_tuned():
 
 def test_a_model_made_elsewhere_is_opened_once_and_never_changed(monkeypatch):
     made = encoder(layers=6, d=384)
-    monkeypatch.setattr(setups, "_opened", lambda: made)
+    monkeypatch.setattr(setups, "_opened", lambda _: (made, "of these weights"))
     setup = setups.elsewhere(steps=1, batch=4)
     before = copy.deepcopy(made.state_dict())
     adapting.outcome("Starbucks", setup, 0, ["said"])
     assert all(torch.equal(weight, before[name]) for name, weight in made.state_dict().items())
     with pytest.raises(RequestError, match="6 layers of 384 dims"):
         setups.encoder(replace(setup, layers=4), 0)
+
+
+def test_a_folder_of_ones_own_is_adapted_and_results_are_of_its_weights(tmp_path):
+    def saved(seed):
+        model = encoder(layers=2, d=32, seed=seed)
+        model.body.save_pretrained(tmp_path / "mine")
+        model.tokenizer.save_pretrained(tmp_path / "mine")
+        setups._opened.cache_clear()
+        return setups.elsewhere(str(tmp_path / "mine"), steps=1, batch=4), model
+
+    (first, model), (second, _) = saved(0), saved(1)
+    assert (first.layers, first.d, first.weights == second.weights) == (2, 32, False)
+    assert first == saved(0)[0]
+    assert torch.equal(setups.encoder(first, 0).encode(TEXTS), model.encode(TEXTS))
+    assert torch.equal(adapting.outcome("untouched", first, 0, ["said"])["said"], model.encode(adapting.said()))
+    (record,) = setups.provenance(first.start)
+    assert (record["name"], record["sha256"], str(tmp_path) in str(record)) == ("mine", first.weights, False)
+    with pytest.raises(RequestError, match="no pretrained text encoder at"):
+        setups.elsewhere(str(tmp_path))
 
 
 def test_an_outcome_is_what_each_set_says_and_a_table_of_it():

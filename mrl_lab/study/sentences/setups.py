@@ -6,9 +6,12 @@ At one seed every start shares its first weights: pre-training begins with those
 from __future__ import annotations
 
 import copy
+import hashlib
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from mrl_lab.cuts import Cut
@@ -18,8 +21,8 @@ from mrl_lab.encoders.tokens import TextRows, wordpiece
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.methods.starbucks import default_pairs
 
-ADAPTED = "all-minilm"  # a model that people have, by its name among the sources
-STARTS = ("nothing", "MLM", "MAE", "SMAE", ADAPTED)
+STARTS = ("nothing", "MLM", "MAE", "SMAE")
+MINILM = "all-minilm"  # a model that people have, by its name among the sources
 ALSO = ("multi30k", "wiki100")  # captions of pictures, and paragraphs of an encyclopaedia
 READ = 64  # tokens of a text that a model made elsewhere reads when it is scored
 
@@ -29,10 +32,11 @@ class Setup:
     """What all methods share: N blocks of width d, how many triplets, steps of ``batch``, and the peak rate.
 
     Attributes:
-        words: size of the vocabulary; length: tokens of a text that are trained on. ADAPTED has its own vocabulary.
+        words: size of the vocabulary; length: tokens of a text that are trained on.
         most: pairs of a set that are scored, the first ones: all of STS-B and of SICK-R by default.
-        start: one of :data:`STARTS`: random weights, the same pre-trained in one of three ways, or a model made
-            elsewhere, which fixes ``layers`` and ``d``.
+        start: one of :data:`STARTS`: random weights, or the same pre-trained in one of three ways; or a model made
+            elsewhere (:func:`elsewhere`), which has its own vocabulary and fixes ``layers`` and ``d``.
+        weights: SHA-256 of a model's weights that was made elsewhere: a result is of these, whatever its folder holds.
         before, before_lr: steps of pre-training, and their peak rate.
         also: what pre-training reads besides the triplets' sentences and STS-B's, some of :data:`ALSO`.
 
@@ -53,9 +57,10 @@ class Setup:
     before: int = 0
     before_lr: float = 2e-3
     also: tuple[str, ...] = ()
+    weights: str = ""
 
     def __post_init__(self) -> None:
-        if self.start not in STARTS:
+        if self.start not in STARTS and not self.weights:
             raise unknown("start", self.start, STARTS)
         for name in self.also:
             if name not in ALSO:
@@ -72,9 +77,28 @@ class Setup:
         return (*(m for m in (2**i for i in range(12)) if self.pairs[0].dim <= 2 * m < 2 * self.d), self.d)
 
 
-def elsewhere(**how: float) -> Setup:
-    """Return a setup that adapts all-MiniLM-L6-v2, 6 blocks of 384 dims."""
-    return Setup(layers=6, d=384, start=ADAPTED, **how)
+def elsewhere(backbone: str = MINILM, **how: float) -> Setup:
+    """Return a setup that adapts a model made elsewhere: all-MiniLM-L6-v2, a folder, or a name on the hub.
+
+    Raises:
+        RequestError: the model cannot be had, or cannot be cut; says why.
+    """
+    found, weights = _opened(backbone)
+    return Setup(layers=found.layers, d=found.d, start=backbone, weights=weights, **how)
+
+
+def provenance(backbone: str) -> list[dict[str, str]]:
+    """Return where a model made elsewhere comes from, a record a file, as run.json keeps them.
+
+    Raises:
+        RequestError: as :func:`elsewhere`.
+    """
+    if backbone == MINILM:
+        return places.ensure(MINILM).provenance()
+    folder = Path(backbone)
+    name, place = (folder.name, "a folder of one's own") if folder.is_dir() else (backbone, "the hub")
+    about = {"name": name, "place": place, "licence": "not known here: read its card"}
+    return [about | {"file": "all weights", "sha256": _opened(backbone)[1]}]
 
 
 @cache
@@ -89,25 +113,30 @@ def encoder(setup: Setup, seed: int) -> SentenceEncoder:
     Raises:
         RequestError: a setup of another depth or width than the model made elsewhere.
     """
-    if setup.start == ADAPTED:
-        found = _opened()
+    if setup.weights:
+        found, _ = _opened(setup.start)
         if (setup.layers, setup.d) != (found.layers, found.d):
-            raise RequestError(f"{ADAPTED} has {found.layers} layers of {found.d} dims: say so in the setup.")
+            raise RequestError(f"{setup.start} has {found.layers} layers of {found.d} dims: say so in the setup.")
         return copy.deepcopy(found)
     return small(tokenizer(setup.triplets, setup.words), setup.d, setup.layers, length=setup.length, seed=seed)
 
 
 @cache
-def _opened() -> SentenceEncoder:
-    return pretrained(places.ensure(ADAPTED).folder, length=READ)
+def _opened(backbone: str) -> tuple[SentenceEncoder, str]:
+    """Return a model made elsewhere, and the SHA-256 of its weights."""
+    found = pretrained(places.ensure(MINILM).folder if backbone == MINILM else backbone, length=READ)
+    total = hashlib.sha256()
+    for name, weight in sorted(found.state_dict().items()):
+        total.update(name.encode() + weight.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found, total.hexdigest()
 
 
 def rows(setup: Setup) -> TextRows:
     """Return the first triplets of SNLI, tokenised once for all methods."""
-    return _rows(setup.start == ADAPTED, setup.triplets, setup.words, setup.length)
+    return _rows(setup.start if setup.weights else "", setup.triplets, setup.words, setup.length)
 
 
 @cache
-def _rows(adapted: bool, triplets: int, words: int, length: int) -> TextRows:
-    pieces = _opened().tokenizer if adapted else tokenizer(triplets, words)
+def _rows(backbone: str, triplets: int, words: int, length: int) -> TextRows:
+    pieces = _opened(backbone)[0].tokenizer if backbone else tokenizer(triplets, words)
     return TextRows(pieces, texts.triplets()[:triplets], leave_out_copies=True, length=length)
