@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mrl_lab.report import notebooks
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "mrl_lab").rglob("*.py"))
@@ -42,6 +44,13 @@ def test_notebook_cells_are_short_and_functions_live_in_the_package(file):
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 8, f"cell {i}: {node.name} belongs into the package"
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f.stem)
+def test_every_budget_has_its_minutes(file):
+    notebook = notebooks.read(file)
+    (budget,) = (p for p in notebook.parameters if p.name == "budget")
+    assert set(notebook.minutes) == set(budget.rule.names)
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f.stem)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from browser import assert_page_works
+from small_texts import encoder
 
 from mrl_lab.runs import CLAIMS, SCORES
 
@@ -56,3 +57,21 @@ def test_tables_keep_the_contract_and_a_first_look_judges_nothing(finished):
 @pytest.mark.browser
 def test_page_works_in_a_browser_without_a_network(finished, browser):
     assert_page_works(browser, finished / "page.html")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["03_2dmse", "04_starbucks"])
+def test_a_model_from_a_folder_takes_the_place_of_the_default(name, tmp_path):
+    model = encoder(layers=3, d=32)
+    model.body.save_pretrained(tmp_path / "mine")
+    model.tokenizer.save_pretrained(tmp_path / "mine")
+    own = ["-p", "backbone", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]
+    ran = subprocess.run(
+        [sys.executable, "-m", "mrl_lab", "run", name, *own], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (folder,) = (tmp_path / "out" / name).iterdir()
+    run = json.loads((folder / "run.json").read_text())
+    assert [(weights["name"], len(weights["sha256"])) for weights in run["weights"]] == [("mine", 64)]
+    found = pd.read_csv(folder / "scores.csv")
+    assert found[(found.method == "Starbucks") & (found.metric == "STS-B spearman")].layer.max() == 3
