@@ -154,6 +154,8 @@ def test_a_folder_of_ones_own_is_adapted_and_results_are_of_its_weights(tmp_path
     assert first == saved(0)[0]
     assert torch.equal(setups.encoder(first, 0).encode(TEXTS), model.encode(TEXTS))
     assert torch.equal(adapting.outcome("untouched", first, 0, ["said"])["said"], model.encode(adapting.said()))
+    with pytest.raises(RequestError, match="not those that this run began with"):
+        setups.encoder(second, 0)  # its folder holds the first one's again
     (record,) = setups.provenance(first.start)
     assert (record["name"], record["sha256"], str(tmp_path) in str(record)) == ("mine", first.weights, False)
     with pytest.raises(RequestError, match="no pretrained text encoder at"):

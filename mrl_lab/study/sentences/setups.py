@@ -111,10 +111,12 @@ def encoder(setup: Setup, seed: int) -> SentenceEncoder:
     """Return what a method begins with: random weights of this seed, or those of a model made elsewhere.
 
     Raises:
-        RequestError: a setup of another depth or width than the model made elsewhere.
+        RequestError: a setup of another depth or width than the model made elsewhere, or of other weights.
     """
     if setup.weights:
-        found, _ = _opened(setup.start)
+        found, weights = _opened(setup.start)
+        if weights != setup.weights:
+            raise RequestError(f"the weights of {setup.start} are not those that this run began with: run it again.")
         if (setup.layers, setup.d) != (found.layers, found.d):
             raise RequestError(f"{setup.start} has {found.layers} layers of {found.d} dims: say so in the setup.")
         return copy.deepcopy(found)
