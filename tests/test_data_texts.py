@@ -28,6 +28,12 @@ def test_scored_pairs():
         assert all(rows.sentence1)
 
 
+def test_some_pairs_are_spread_evenly_over_all_of_them():
+    pairs = texts.Pairs(list("abcdefgh"), list("ABCDEFGH"), [float(i) for i in range(8)])
+    assert pairs.some(3) == texts.Pairs(["a", "c", "f"], ["A", "C", "F"], [0.0, 2.0, 5.0])
+    assert pairs.some(8) == pairs.some(5_000) == pairs
+
+
 @pytest.mark.usefixtures("shared")
 def test_triplets_captions_paragraphs_and_papers():
     triplets = texts.triplets()

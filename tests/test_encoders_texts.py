@@ -96,6 +96,35 @@ def test_states_keep_leading_axes_and_gradients():
     assert all(p.grad is not None for p in model.parameters()), "no parameter is idle, as several processes need"
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_halves_of_a_batch_run_apart_where_much_is_padding_and_give_the_same(side, monkeypatch):
+    model = encoder().eval()
+    ids, attention = model.tokens([*TEXTS[:9], " ".join(TEXTS), *TEXTS[9:18]])
+    if side == "left":
+        ids, attention = ids.flip(1), attention.flip(1)
+    seen, run = [], model.body.forward
+    monkeypatch.setattr(model.body, "forward", lambda **given: seen.append(given["input_ids"].shape) or run(**given))
+    apart = model(ids, attention)
+    apart.sum().backward()
+    gradient = model.body.embeddings.word_embeddings.weight.grad.clone()
+    model.zero_grad()
+    monkeypatch.setattr(texts, "ROWS_TO_SPLIT", 20)
+    together = model(ids, attention)
+    together.sum().backward()
+    assert [len(shape) and shape[0] for shape in seen] == [10, 9, 19]
+    assert (seen[0][1] < 10) == (side == "right"), "what no row of a half needs is left out"
+    torch.testing.assert_close(apart, together, rtol=0, atol=1e-5)
+    torch.testing.assert_close(gradient, model.body.embeddings.word_embeddings.weight.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_with_little_padding_runs_at_once(monkeypatch):
+    model = encoder().eval()
+    seen, run = [], model.body.forward
+    monkeypatch.setattr(model.body, "forward", lambda **given: seen.append(given["input_ids"].shape) or run(**given))
+    model(*model.tokens(TEXTS[:1] * 20))
+    assert len(seen) == 1
+
+
 def test_4_mean_pooling_divides_by_each_rows_own_tokens():
     model = encoder().eval()
     ids, attention = model.tokens(TEXTS[:4])

@@ -12,7 +12,7 @@ from small_texts import ROWS, TEXTS, encoder
 
 from mrl_lab import cost, score, stats
 from mrl_lab.claims.sentences import METRIC
-from mrl_lab.claims.starbucks import AGAIN, claims
+from mrl_lab.claims.starbucks import AGAIN, BEST_WHOLE, at, claims
 from mrl_lab.data import texts
 from mrl_lab.encoders.tokens import MaskedRows, TextRows
 from mrl_lab.errors import RequestError
@@ -210,10 +210,34 @@ def test_a_watched_training_ends_where_the_training_ends():
     assert history.value[2:].tolist() == pytest.approx(models.on_list(end, SETUP).tolist())
 
 
-def test_rates_are_tried_on_dev_and_averaged_over_the_list():
-    tuned = adapting.tune(["plain"], SETUP, [1e-3])
-    grid = adapting.outcome("plain", replace(SETUP, lr=1e-3), 0, ["STS-B dev"])["STS-B dev spearman"]
-    assert tuned.validation.item() == pytest.approx((grid[1, 1] + grid[2, 2]).item() / 2)
+def test_rates_are_tried_on_dev_and_averaged_over_seeds_and_the_list_or_at_a_separate_models_own_pair():
+    tuned = adapting.tune(["plain"], SETUP, [1e-3, 5e-2], 2, [(1, 16)])
+    assert list(zip(tuned.method, tuned.lr, strict=True)) == [
+        ("plain", 1e-3), ("plain", 5e-2), ("separate (1, 16)", 1e-3), ("separate (1, 16)", 5e-2)
+    ]  # fmt: skip
+    for row in tuned.itertuples():
+        how = {} if row.method == "plain" else {"cut": (1, 16)}
+        found = [
+            adapting.outcome(row.method.split()[0], replace(SETUP, lr=row.lr), seed, ["STS-B dev"], **how)
+            for seed in (0, 1)
+        ]
+        grid = sum(one["STS-B dev spearman"] for one in found) / 2
+        if how:
+            assert row.validation == pytest.approx(grid[1, 1].item())
+            assert np.isnan(row.whole)
+        else:
+            assert row.validation == pytest.approx((grid[1, 1] + grid[2, 2]).item() / 2)
+            assert row.whole == pytest.approx(grid[2, 2].item())
+
+
+def test_the_best_rate_for_the_whole_may_be_another_than_along_the_list():
+    tuned = pd.DataFrame({"method": ["plain", "plain", "separate (1, 16)"], "lr": [1e-3, 5e-2, 1e-3]})
+    tuned = tuned.assign(validation=[50.0, 60.0, 40.0], whole=[80.0, 70.0, np.nan])
+    assert {name: setup.lr for name, setup in models.best(tuned, SETUP).items()} == {
+        "plain": 5e-2,
+        "separate (1, 16)": 1e-3,
+    }
+    assert models.best(tuned, SETUP, by="whole") == {"plain": replace(SETUP, lr=1e-3)}
 
 
 def test_the_bootstrap_over_pairs_is_of_mean_correlations(monkeypatch):
@@ -290,7 +314,9 @@ def table(better, ratio):
     rows = []
     named = [
         *models.METHODS,
+        BEST_WHOLE,
         "separate",
+        *(at(method, lr) for method in ("plain", "2DMSE", "Starbucks", "random pairs") for lr in (3e-4, 1e-3)),
         *(f"Starbucks after {start}" for start in (*setups.STARTS[:4], "MLM for longer")),
     ]
     for seed in range(3):
@@ -323,6 +349,40 @@ def test_a_longer_mlm_that_fell_behind_the_shorter_is_no_win_for_smae():
     better = {"Starbucks after SMAE": 2.0, "Starbucks after MLM": 2.0, "Starbucks after MLM for longer": -3.0}
     found = stats.judge(claims(4, SIZES, PAIRS, SMALL), table(better, 0.4), "hour").set_index("id").verdict
     assert found["C10a"] == "not shown"
+
+
+CHOSEN = {"plain": 1e-3, BEST_WHOLE: 3e-4, "2DMSE": 3e-4, "Starbucks": 1e-3, "random pairs": 1e-3}
+
+
+def test_a_comparison_is_asked_again_at_each_equal_rate_that_it_is_not_already_made_at():
+    names = {claim.id: [c.name for c in claim.conditions] for claim in claims(4, SIZES, PAIRS, SMALL, CHOSEN)}
+    assert names["C7"] == [
+        "Starbucks − random pairs, mean of pairs",  # both at 0.001 as they are
+        "Starbucks − random pairs, mean of pairs, both at 0.0003",
+    ]
+    assert [name.removeprefix("Starbucks − 2DMSE, mean of pairs") for name in names["C6"]] == [
+        "", ", both at 0.0003", ", both at 0.001"
+    ]  # fmt: skip
+    assert len(names["S2"]) == 3
+    assert len(names["C2"]) == 2, "2DMSE and plain's best whole have one rate"
+    assert names["C12"] == [c.name for c in next(c for c in claims(4, SIZES, PAIRS, SMALL) if c.id == "C12").conditions]
+    for alone in ("C5", "C8", "C3", "C14"):
+        assert not any("both at" in name for name in names[alone])
+
+
+def test_what_holds_at_each_ones_own_rate_only_is_not_shown():
+    better = {"Starbucks": 9.0, at("Starbucks", 3e-4): 9.0, "plain": 1.0}
+    asked = claims(4, SIZES, PAIRS, SMALL, CHOSEN)
+    found = stats.judge(asked, table(better, 0.4), "hour").set_index("id")
+    assert found.verdict["C7"] == "shown"
+    assert found.verdict["C6"] == "not shown"
+    assert "both at 0.001" in found.note["C6"]
+    better[at("Starbucks", 1e-3)] = 9.0
+    assert stats.judge(asked, table(better, 0.4), "hour").set_index("id").verdict["C6"] == "shown"
+    better[at("plain", 3e-4)] = 11.0
+    found = stats.judge(asked, table(better, 0.4), "hour").set_index("id")
+    assert found.verdict["S2"] == "not shown"
+    assert "plain" in found.note["S2"]
 
 
 def test_smae_must_beat_both_controls():

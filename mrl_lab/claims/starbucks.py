@@ -6,31 +6,57 @@ judged again here: text encoders differ in how far their shallow layers are behi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mrl_lab.claims import sentences
 from mrl_lab.claims.sentences import METRIC
 from mrl_lab.stats import Claim, average, cell, difference
 
+BEST_WHOLE = "plain, best whole"  # plain training at the rate that is best for its whole model, not along the list
 AGAIN = ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C12", "C14")
 Pairs = Sequence[tuple[int, int]]
 
 
-def claims(layers: int, sizes: Sequence[int], pairs: Pairs, small: Pairs) -> list[Claim]:
+def claims(
+    layers: int, sizes: Sequence[int], pairs: Pairs, small: Pairs, chosen: Mapping[str, float] | None = None
+) -> list[Claim]:
     """Claims S1 and S2, C1 to C14 as far as they are judged here.
 
     Args:
         layers: N. sizes: the grid's widths, rising to D. pairs: Starbucks' list (n, m), from small to whole.
         small: the list of the encoder that is pre-trained here.
+        chosen: each method's own rate, if all of them were trained at each of these rates as well (:func:`at`); what
+            compares them must hold there too.
     """
-    again = [claim for claim in sentences.claims(layers, sizes, pairs) if claim.id in AGAIN]
-    return [*_gain(pairs), *again, *_pretraining(small), _training(len(pairs))]
+    again = [claim for claim in sentences.claims(layers, sizes, pairs, BEST_WHOLE) if claim.id in AGAIN]
+    compared = [_at_equal_rates(claim, chosen or {}) for claim in [*_gain(pairs), *again]]
+    return [*compared, *_pretraining(small), _training(len(pairs))]
+
+
+def at(method: str, lr: float) -> str:
+    """Return what a method is called where all are trained at one rate."""
+    return f"{'plain' if method == BEST_WHOLE else method} at {lr:g}"
+
+
+def _at_equal_rates(claim: Claim, chosen: Mapping[str, float]) -> Claim:
+    """Return a claim with its comparisons of ``chosen`` methods asked again at each rate that one of them has."""
+    more = []
+    for condition in claim.conditions:
+        methods = {where["method"] for _, where in condition.terms}
+        if len(methods) < 2 or not methods <= set(chosen):
+            continue
+        for lr in sorted(set(chosen.values())):
+            if any(chosen[method] != lr for method in methods):  # else it is the same comparison
+                terms = tuple((f, {**where, "method": at(where["method"], lr)}) for f, where in condition.terms)
+                more.append(replace(condition, terms=terms, name=f"{condition.name}, both at {lr:g}"))
+    return replace(claim, conditions=[*claim.conditions, *more])
 
 
 def _gain(pairs: Pairs) -> list[Claim]:
     below = [difference("Starbucks", "plain", METRIC, layer=n, dim=m) for n, m in pairs[:-1]]
     n, m = pairs[-1]
-    price = difference("Starbucks", "plain", METRIC, layer=n, dim=m)
+    price = difference("Starbucks", BEST_WHOLE, METRIC, layer=n, dim=m)
     return [
         Claim(
             "S1",
@@ -42,7 +68,7 @@ def _gain(pairs: Pairs) -> list[Claim]:
             "S2",
             "The whole model pays less than a point for it",
             "−0.9 (.8010 against .8095)",
-            [price.must(above=-1.0, name="Starbucks − plain, whole model")],
+            [price.must(above=-1.0, name=f"Starbucks − {BEST_WHOLE}, whole model")],
         ),
     ]
 

@@ -40,6 +40,12 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.score)
 
+    def some(self, most: int) -> Pairs:
+        """Return at most that many pairs, spread evenly: a set is often in the order of its sources."""
+        few = min(most, len(self))
+        rows = [i * len(self) // few for i in range(few)]
+        return Pairs(*([side[i] for i in rows] for side in (self.sentence1, self.sentence2, self.score)))
+
 
 @dataclass(frozen=True)
 class Retrieval:

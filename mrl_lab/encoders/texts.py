@@ -4,7 +4,8 @@ States are (..., N+1, d): layer 0 is the embedding output, layer n that of block
 taken at [CLS], and never normalised: cut first. Any transformers encoder will do whose hidden states are what its
 blocks put out, which a short text is run to find out. If a norm follows the last block (pre-norm models such as
 ModernBERT), it is applied to **every** layer here, as it is in a model cut there; sentence-transformers' losses train
-shallow layers without it. :mod:`mrl_lab.encoders.cutting` saves the lowest blocks as a model of its own.
+shallow layers without it. On a CPU, where half of a batch would be padding, its shorter and its longer half run apart:
+a training step on SNLI takes a fifth less. :mod:`mrl_lab.encoders.cutting` saves the lowest blocks as a model.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 POOLINGS = ("mean", "cls")
+ROWS_TO_SPLIT, PADDING_TO_SPLIT = 16, 0.2  # from so many texts, and so large a share of padding, halves run apart
 PROBE = ("A short text, and nothing more.", "Two.")  # of different lengths, so that one is padded
 
 
@@ -58,12 +60,18 @@ class SentenceEncoder(nn.Module):
         Raises:
             RequestError: texts that do not begin with a token, where [CLS] is to be taken.
         """
-        flat = attention.flatten(0, -2)  # (..., T) -> (B, T)
+        flat_ids, flat = ids.flatten(0, -2), attention.flatten(0, -2)  # (..., T) -> (B, T)
         if self.pooling == "cls" and not flat[:, 0].all():
             raise RequestError("[CLS] is taken at the first place, but some texts are padded on the left there.")
-        out = self.body(input_ids=ids.flatten(0, -2), attention_mask=flat, output_hidden_states=True)
-        pooled = [self._pool(hidden, flat) for hidden in self._normed(out.hidden_states)]
-        return torch.stack(pooled, dim=1).unflatten(0, ids.shape[:-1])  # (B, N+1, d) -> (..., N+1, d)
+        parts = _alike(flat)
+        states = torch.cat([self._states(flat_ids[rows, :width], flat[rows, :width]) for rows, width in parts])
+        order = torch.cat([rows for rows, _ in parts]).argsort()
+        return states[order].unflatten(0, ids.shape[:-1])  # (B, N+1, d) -> (..., N+1, d)
+
+    def _states(self, ids: Tensor, attention: Tensor) -> Tensor:
+        """(B, T), (B, T) -> (B, N+1, d)."""
+        out = self.body(input_ids=ids, attention_mask=attention, output_hidden_states=True)
+        return torch.stack([self._pool(hidden, attention) for hidden in self._normed(out.hidden_states)], dim=1)
 
     def _normed(self, hidden: Sequence[Tensor]) -> list[Tensor]:
         if self.norm is None:
@@ -124,6 +132,19 @@ class SentenceEncoder(nn.Module):
         weights = self.body.state_dict()
         small.body.load_state_dict({name: weights[name] for name in small.body.state_dict()})
         return small.to(next(self.parameters())).train(self.training)
+
+
+def _alike(attention: Tensor) -> list[tuple[Tensor, int]]:
+    """Return the rows (B,) that run together, and the columns they need: all, or the shorter and the longer half.
+
+    A GPU would wait longer for a second run than for the padding (B, T) that it saves.
+    """
+    rows, columns = attention.shape
+    few = rows < ROWS_TO_SPLIT or attention.device.type != "cpu"
+    if few or attention.float().mean() > 1 - PADDING_TO_SPLIT:
+        return [(torch.arange(rows, device=attention.device), columns)]
+    halves, place = attention.sum(1).argsort(stable=True).chunk(2), torch.arange(1, columns + 1)
+    return [(half, max(1, int((attention[half].any(0) * place).max()))) for half in halves]
 
 
 # ------------------------------------------------------------------------------------ what a model is made of

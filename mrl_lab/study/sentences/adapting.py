@@ -66,13 +66,41 @@ def scored(method: str, setup: Setup, seed: int, sets: Sequence[str], cut: tuple
     return table(outcome(method, setup, seed, sets, cut), setup, method, seed, cut)
 
 
-def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float]) -> pd.DataFrame:
-    """Try each rate on each method with seed 0: Spearman on STS-B dev, averaged over Starbucks' pairs."""
-    return models.tried([(method, replace(setup, lr=lr)) for method in methods for lr in lrs], _validation)
+def tune(
+    methods: Sequence[str],
+    setup: Setup,
+    lrs: Sequence[float],
+    seeds: int = 1,
+    pairs: Sequence[tuple[int, int]] = (),
+    sets: Sequence[str] = ("STS-B dev",),
+) -> pd.DataFrame:
+    """Try each rate on each method, and on a separate model of each of ``pairs``, with the first seeds.
+
+    Args:
+        sets: asked of each model that is trained; what the same is asked of again need not be trained again.
+
+    Returns:
+        Columns method, lr, and Spearman on STS-B dev, a mean over seeds: validation, averaged over Starbucks' pairs
+        (of a separate model, called :func:`alone`, at its own), and whole, of layer N at all dims (not of separate).
+    """
+    kinds = [(method, None) for method in methods] + [("separate", pair) for pair in pairs]
+    asked = [(method, replace(setup, lr=lr), pair, sets) for method, pair in kinds for lr in lrs]
+    names = [method if pair is None else alone(pair) for method, _, pair, _ in asked]
+    return models.tried(asked, _validation, seeds).assign(method=names)
 
 
-def _validation(method: str, setup: Setup, seed: int) -> float:
-    return on_list(outcome(method, setup, seed, ["STS-B dev"])["STS-B dev spearman"], setup).mean().item()
+def alone(pair: tuple[int, int]) -> str:
+    """Return what the separate model of a pair is called where each has a rate of its own."""
+    return f"separate ({pair[0]}, {pair[1]})"
+
+
+def _validation(
+    method: str, setup: Setup, pair: tuple[int, int] | None, sets: Sequence[str], seed: int
+) -> dict[str, float]:
+    grid = outcome(method, setup, seed, sets, pair)["STS-B dev spearman"]  # (N+1, |M|), of a separate model (n+1, |M|)
+    if pair is not None:
+        return {"validation": grid[pair[0], setup.sizes.index(pair[1])].item(), "whole": torch.nan}
+    return {"validation": on_list(grid, setup).mean().item(), "whole": grid[-1, -1].item()}
 
 
 def watched(method: str, setup: Setup, seed: int, at: Sequence[int]) -> pd.DataFrame:
@@ -105,9 +133,9 @@ def over_pairs(of: Found, minus: Found, columns: Sequence[int]) -> stats.Interva
     Each model's score is the mean Spearman over some of Starbucks' pairs, whose places in the list are ``columns``.
     The interval says what other test pairs would give; it knows nothing of other seeds.
     """
-    gold = texts.pairs("stsb")["test"].score
     cosines = [found[f"cosines of {METRICS['stsb']}"][:, list(columns)] for found in (of, minus)]
-    sides = [np.column_stack([side, gold[: len(side)]]) for side in cosines]  # (P, k) -> (P, k + 1)
+    gold = texts.pairs("stsb")["test"].some(len(cosines[0])).score
+    sides = [np.column_stack([side, gold]) for side in cosines]  # (P, k) -> (P, k + 1)
     return stats.bootstrap(*sides, mean_spearman, resamples=1000)
 
 
@@ -130,9 +158,9 @@ def mean_spearman(items: np.ndarray) -> float:
 
 def _similar(name: str, split: str, metric: str) -> Callable[[SentenceEncoder, Setup], Found]:
     def of(encoder: SentenceEncoder, setup: Setup) -> Found:
-        pairs = texts.pairs(name)[split]
-        x, y = grids.encode(encoder, pairs.sentence1[: setup.most], pairs.sentence2[: setup.most])
-        found = {metric: grids.spearman(x, y, pairs.score[: setup.most], setup.sizes)}
+        pairs = texts.pairs(name)[split].some(setup.most)
+        x, y = grids.encode(encoder, pairs.sentence1, pairs.sentence2)
+        found = {metric: grids.spearman(x, y, pairs.score, setup.sizes)}
         cuts = [cut for cut in setup.pairs if cut.layer <= encoder.layers]
         of_cuts = [grids.cosines(x[:, [c.layer]], y[:, [c.layer]], [c.dim])[..., 0] for c in cuts]  # (P, 1) each
         return found | {f"n {metric}": torch.tensor(len(x)), f"cosines of {metric}": torch.cat(of_cuts, 1)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from statistics import mean, median
+from statistics import median
 
 import pandas as pd
 import torch
@@ -88,9 +88,9 @@ def trained(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = 
 
 def grid(encoder: SentenceEncoder, name: str, split: str, setup: Setup) -> tuple[Tensor, int]:
     """Return Spearman of every layer and width (N+1, |M|) on a set's split, and its number of pairs."""
-    pairs = texts.pairs(name)[split]
-    x, y = grids.encode(encoder, pairs.sentence1[: setup.most], pairs.sentence2[: setup.most])
-    return grids.spearman(x, y, pairs.score[: setup.most], setup.sizes), len(x)
+    pairs = texts.pairs(name)[split].some(setup.most)
+    x, y = grids.encode(encoder, pairs.sentence1, pairs.sentence2)
+    return grids.spearman(x, y, pairs.score, setup.sizes), len(x)
 
 
 def scored(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = None) -> pd.DataFrame:
@@ -123,18 +123,20 @@ def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float], seeds: int 
     return tried([(method, replace(setup, lr=lr)) for method in methods for lr in lrs], _validation, seeds)
 
 
-def tried(
-    asked: Sequence[tuple[str, Setup]], validation: Callable[[str, Setup, int], float], seeds: int = 1
-) -> pd.DataFrame:
-    """Return what ``validation(method, setup, seed)`` says of each, averaged over the first seeds: a row each."""
-    found = workers.each(validation, [(*one, seed) for seed in range(seeds) for one in asked])
-    means = [mean(found[i :: len(asked)]) for i in range(len(asked))]
-    return pd.DataFrame([{"method": method, "lr": setup.lr} for method, setup in asked]).assign(validation=means)
+def tried(asked: Sequence[tuple], validation: Callable[..., dict[str, float]], seeds: int = 1) -> pd.DataFrame:
+    """Return method, lr and the numbers of ``validation(method, setup, ..., seed)``, averaged over the first seeds.
+
+    Args:
+        asked: (method, setup, ...), of which each makes a row.
+    """
+    found = pd.DataFrame(workers.each(validation, [(*one, seed) for seed in range(seeds) for one in asked]))
+    means = found.groupby(found.index % len(asked)).mean()
+    return pd.DataFrame([{"method": method, "lr": setup.lr} for method, setup, *_ in asked]).join(means)
 
 
-def _validation(method: str, setup: Setup, seed: int) -> float:
+def _validation(method: str, setup: Setup, seed: int) -> dict[str, float]:
     values, _ = grid(trained(method, setup, seed), "stsb", "dev", setup)
-    return on_list(values, setup).mean().item()
+    return {"validation": on_list(values, setup).mean().item()}
 
 
 def tune_starts(starts: dict[str, Setup], before: Sequence[float], lrs: Sequence[float]) -> pd.DataFrame:
@@ -167,10 +169,10 @@ def untuned(setups_of: dict[str, Setup], seed: int) -> pd.DataFrame:
 
 
 def _looked_at(setup: Setup, seed: int) -> tuple[float, float]:
-    dev = texts.pairs("stsb")["dev"]
+    dev = texts.pairs("stsb")["dev"].some(setup.most)
     encoder = pretraining.begin(setup, seed).to(choose().device).eval()
-    x, y = grids.encode(encoder, dev.sentence1[: setup.most], dev.sentence2[: setup.most])
-    right = grids.spearman(x, y, dev.score[: setup.most], setup.sizes)[-1, -1].item()
+    x, y = grids.encode(encoder, dev.sentence1, dev.sentence2)
+    right = grids.spearman(x, y, dev.score, setup.sizes)[-1, -1].item()
     return right, torch.cosine_similarity(x[:, -1], y[:, -1].roll(1, 0), dim=1).mean().item()
 
 
@@ -180,9 +182,10 @@ def best_start(tuned: pd.DataFrame, starts: dict[str, Setup]) -> dict[str, Setup
     return {row.start: replace(starts[row.start], lr=row.lr, before_lr=row.before_lr) for row in top.itertuples()}
 
 
-def best(tuned: pd.DataFrame, setup: Setup) -> dict[str, Setup]:
-    """Return each method's setup with the rate that was highest on STS-B dev."""
-    top = tuned.loc[tuned.groupby("method", sort=False)["validation"].idxmax()]
+def best(tuned: pd.DataFrame, setup: Setup, by: str = "validation") -> dict[str, Setup]:
+    """Return each method's setup with the rate that was highest on STS-B dev by this column, where it has numbers."""
+    tuned = tuned.dropna(subset=by)
+    top = tuned.loc[tuned.groupby("method", sort=False)[by].idxmax()]
     return {row.method: replace(setup, lr=row.lr) for row in top.itertuples()}
 
 

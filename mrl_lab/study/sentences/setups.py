@@ -33,7 +33,7 @@ class Setup:
 
     Attributes:
         words: size of the vocabulary; length: tokens of a text that are trained on.
-        most: pairs of a set that are scored, the first ones: all of STS-B and of SICK-R by default.
+        most: pairs of a set that are scored, spread evenly over it: all of STS-B and of SICK-R by default.
         start: one of :data:`STARTS`: random weights, or the same pre-trained in one of three ways; or a model made
             elsewhere (:func:`elsewhere`), which has its own vocabulary and fixes ``layers`` and ``d``.
         weights: SHA-256 of a model's weights that was made elsewhere: a result is of these, whatever its folder holds.
