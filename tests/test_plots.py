@@ -93,6 +93,14 @@ def test_heatmap_holds_the_numbers_and_differences():
     assert set(less) == {"−5.0"}
 
 
+def test_heatmap_frames_the_cells_that_are_named():
+    rows = pd.concat([table().assign(layer=n) for n in (1, 2)])
+    sizes = sorted(rows.dim.unique())
+    ax = plots.heatmap(rows, "top1", "MRL", outlined=[(2, sizes[0]), (1, sizes[2])]).axes[0]
+    assert {patch.get_xy() for patch in ax.patches} == {(0, 1), (2, 0)}
+    assert not plots.heatmap(rows, "top1", "MRL").axes[0].patches
+
+
 def test_frontier_fills_what_nothing_cheaper_beats():
     rows = table().assign(flops=lambda t: t.dim * 10)
     ax = plots.frontier(rows, "top1").axes[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from mrl_lab.plots.style import AXES, metric_name, new_axes, pick
 
@@ -20,11 +22,14 @@ def heatmap(
     rows: str = "layer",
     columns: str = "dim",
     *,
+    outlined: Sequence[tuple[int, int]] = (),
     ax: Axes | None = None,
 ) -> Figure:
     """Draw mean scores over two axes of the cut, with the number in each cell; the deepest layer on top.
 
-    ``minus`` names a method to subtract; colours then say better (blue) or worse (red) than it.
+    Args:
+        minus: a method to subtract; colours then say better (blue) or worse (red) than it.
+        outlined: cells (row, column) with a frame, such as the pairs that were trained.
     """
 
     def grid(name: str) -> pd.DataFrame:
@@ -34,6 +39,10 @@ def heatmap(
     values = grid(method) - grid(minus) if minus else grid(method)
     label = f"{method} − {minus} (points)" if minus else metric_name(metric)
     fig = cells(values, label, signed=minus is not None, ax=ax)
+    for row, column in outlined:
+        place = values.columns.get_loc(column), values.index.get_loc(row)
+        for colour, width in (("#ffffff", 4.0), ("#000000", 1.8)):  # seen on light cells and on dark ones
+            fig.axes[0].add_patch(Rectangle(place, 1, 1, fill=False, edgecolor=colour, linewidth=width))
     fig.axes[0].set(xlabel=AXES.get(columns, columns), ylabel=AXES.get(rows, rows))
     return fig
 
