@@ -4,8 +4,8 @@ States are (..., N+1, d): layer 0 is the embedding output, layer n that of block
 taken at [CLS], and never normalised: cut first. Any transformers encoder will do whose hidden states are what its
 blocks put out, which a short text is run to find out. If a norm follows the last block (pre-norm models such as
 ModernBERT), it is applied to **every** layer here, as it is in a model cut there; sentence-transformers' losses train
-shallow layers without it. On a CPU, where half of a batch would be padding, its shorter and its longer half run apart:
-a training step on SNLI takes a fifth less. :mod:`mrl_lab.encoders.cutting` saves the lowest blocks as a model.
+shallow layers without it. On a CPU, where much of a batch would be padding, its shorter and its longer half run apart
+(half of SNLI's; a step takes a fifth less). :mod:`mrl_lab.encoders.cutting` saves the lowest blocks as a model.
 """
 
 from __future__ import annotations
