@@ -185,7 +185,7 @@ def load(folder: str | Path) -> pd.DataFrame:
 
 
 def remember(settings: Mapping[str, object], make: Callable[[], T]) -> T:
-    """Return what ``make`` gives, computed once for these settings and this source of the package.
+    """Return what ``make`` gives, computed once for these settings.
 
     The result is a DataFrame or a dict of tensors. It lies in the lab's cache as parquet or safetensors, with its
     settings in a JSON file beside it. What is returned is always what was read back, so that a first and a later
@@ -193,7 +193,7 @@ def remember(settings: Mapping[str, object], make: Callable[[], T]) -> T:
     computes everything anew, once.
 
     Args:
-        settings: all that the result depends on, as JSON can hold it.
+        settings: all that the result depends on, its code as well, as :mod:`mrl_lab.keys` tells it.
         make: takes nothing, gives the result.
 
     Raises:
@@ -217,10 +217,10 @@ def remember(settings: Mapping[str, object], make: Callable[[], T]) -> T:
 
 
 def _key(settings: Mapping[str, object]) -> str:
-    """Digest of the settings, of the modules that compute, and of a device that was asked for by name."""
+    """Digest of the settings, and of a device that was asked for by name."""
     asked = [os.environ.get(name, "") for name in ("MRL_LAB_DEVICE", "MRL_LAB_PRECISION")]
     try:
-        text = json.dumps([settings, asked, source.digest(source.AROUND | source.SHOWING)], sort_keys=True)
+        text = json.dumps([settings, asked], sort_keys=True)
     except (TypeError, ValueError) as error:
         raise RequestError(f"settings to remember a result by are plain values: {error}.") from None
     return hashlib.sha256(text.encode()).hexdigest()[:32]

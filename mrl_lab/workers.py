@@ -15,6 +15,8 @@ from multiprocessing import get_context
 from time import perf_counter
 from typing import TypeVar
 
+import cloudpickle
+
 from mrl_lab import device
 from mrl_lab.errors import RequestError
 
@@ -43,19 +45,25 @@ def each(call: Callable[..., T], arguments: Sequence[tuple]) -> list[T]:
     interrupt, leaves undone what no process has begun.
 
     Args:
-        call: a function of a module, so that another process can find it by its name.
+        call: a function; it, and what it is given, may be typed in a notebook. They travel as bytes between processes
+            of this machine alone (cloudpickle), and never lie on a disk.
     """
     waiting, done, taken = list(arguments), [], 0.0
     while waiting and not _pays(taken * len(waiting)):
         begun = perf_counter()
         done.append(call(*waiting.pop(0)))
         taken = perf_counter() - begun
-    under_way = [_pool(count()).submit(call, *given) for given in waiting]
+    under_way = [_pool(count()).submit(_called, cloudpickle.dumps((call, given))) for given in waiting]
     try:
         return done + [one.result() for one in under_way]
     finally:
         for one in under_way:
             one.cancel()
+
+
+def _called(sent: bytes) -> object:
+    call, given = cloudpickle.loads(sent)
+    return call(*given)
 
 
 def _pays(seconds: float) -> bool:

@@ -1,9 +1,9 @@
-"""Studies: what the notebooks ask of the parts. One kind of question a module, one tidy table an answer.
+"""Studies: what the notebooks ask of the parts. One task, or one kind of question, a module; one tidy table an answer.
 
-Every result is kept under the settings that made it (``runs.remember``), so that a study that was stopped goes
-on where it was, and a slider or a second notebook trains nothing again.
+Models are trained, tuned and swept by :mod:`mrl_lab.lab`, which computes nothing twice: a study that was stopped goes on
+where it was, and a slider or a second notebook trains nothing again.
 
-* 00, 01: models, tuning, pictures, controls, ablations, pretrained; the first two serve others too
+* 00, 01: models, pictures, controls; the first two serve others too
 * 02: adaptive, gallery, cascades, fewshot, judged, speed
 * 03, 04: sentences/   05: tokens/   06: clusters/
 """

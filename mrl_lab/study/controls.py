@@ -1,39 +1,35 @@
 """Controls: what the trained models are compared with, and what happens to them under other conditions.
 
-Everything here reads models that :func:`mrl_lab.study.models.trained` has made, and keeps its answer under their key.
+Everything here reads models that :func:`mrl_lab.lab.trained` has made, and is computed once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from mrl_lab import oracle, runs, score
-from mrl_lab.data import Labelled
+from mrl_lab import oracle, score
 from mrl_lab.data.corrupt import KINDS, STRENGTHS, corrupt
+from mrl_lab.lab import Recipe, embed, kept, trained
 from mrl_lab.methods import baselines, mrl
-from mrl_lab.study.models import Model, Recipe, Slim, embed, settings, trained
-from mrl_lab.study.pictures import Plan, States, states
-from mrl_lab.study.tuning import slim_top1
+from mrl_lab.study.models import Model, Slim
+from mrl_lab.study.pictures import Pictures, States, at_widths, states
 
 
-def shrunk(full: Model, data: Labelled, sizes: Sequence[int], recipe: Recipe, seed: int) -> pd.DataFrame:
+@kept
+def shrunk(full: Model, task: Pictures, sizes: Sequence[int], recipe: Recipe, seed: int) -> pd.DataFrame:
     """Score every way of making the features of FF-d smaller after training (MRL, section 4.1).
 
     1-NN of its first, last, random and projected dims and of its SVD; top-1 of the SVD of its classifier and of a
     linear probe on random dims.
     """
-
-    def make() -> pd.DataFrame:
-        classifier = trained(full, data, recipe, seed)
-        s = states(classifier.encoder, data)
-        return score.table(_shrunk_features(s, sizes, seed) + _shrunk_classifiers(classifier, s, sizes, seed))
-
-    return runs.remember(settings("shrunk", full, data, recipe, seed) | {"sizes": list(sizes)}, make)
+    classifier = trained(full, task, recipe, seed)
+    s = states(classifier.encoder, task.data)
+    return score.table(_shrunk_features(s, sizes, seed) + _shrunk_classifiers(classifier, s, sizes, seed))
 
 
 def _shrunk_features(s: States, sizes: Sequence[int], seed: int) -> list[dict]:
@@ -66,31 +62,24 @@ def _shrunk_classifiers(classifier: mrl.Classifier, s: States, sizes: Sequence[i
     return rows + score.tidy(probed, method="FF, probe on random dims", **common)
 
 
-def slimmable(spec: Slim, data: Labelled, sizes: Sequence[int], recipe: Recipe, seed: int) -> pd.DataFrame:
+@kept
+def slimmable(spec: Slim, task: Pictures, sizes: Sequence[int], recipe: Recipe, seed: int) -> pd.DataFrame:
     """Top-1 of a slimmable network: run at full width and cut to each size (the paper), or run at its own widths."""
-
-    def make() -> pd.DataFrame:
-        model = trained(spec, data, recipe, seed)
-        z = embed(model.encoder, data.test.images)
-        with torch.no_grad():
-            cut = {m: score.accuracy(model.truncated(z, m).argmax(1), data.test.labels) for m in sizes}
-        common = {"metric": "top1", "seed": seed, "n": len(z)}
-        run = slim_top1(model, data.test.images, data.test.labels)
-        rows = score.tidy(cut, method="slimmable, cut", **common)
-        return score.table(rows + score.tidy(run, method="slimmable, at its widths", **common))
-
-    return runs.remember(settings("slimmable", spec, data, recipe, seed) | {"sizes": list(sizes)}, make)
+    model, test = trained(spec, task, recipe, seed), task.data.test
+    z = embed(model.encoder, test.images)
+    with torch.no_grad():
+        cut = {m: score.accuracy(model.truncated(z, m).argmax(1), test.labels) for m in sizes}
+    rows = score.table(score.tidy(cut, method="slimmable, cut", metric="top1", seed=seed, n=len(z)))
+    own = at_widths(model, test).assign(method="slimmable, at its widths", seed=seed)
+    return pd.concat([rows, own], ignore_index=True)
 
 
-def between(model: Model, data: Labelled, recipe: Recipe, seed: int) -> pd.DataFrame:
+@kept
+def between(model: Model, task: Pictures, recipe: Recipe, seed: int) -> pd.DataFrame:
     """1-NN and mAP@10 at sizes of 1.5 m, between the trained ones, which no loss ever saw."""
     sizes = [m + m // 2 for m, following in pairwise(model.sizes) if m + m // 2 < following]
-
-    def make() -> pd.DataFrame:
-        s = states(trained(model, data, recipe, seed).encoder, data)
-        return score.table(score.retrieval(s.z, s.y, s.database, s.database_y, sizes, method="MRL", seed=seed))
-
-    return runs.remember(settings("between", model, data, recipe, seed), make)
+    s = states(trained(model, task, recipe, seed).encoder, task.data)
+    return score.table(score.retrieval(s.z, s.y, s.database, s.database_y, sizes, method="MRL", seed=seed))
 
 
 def coarse_drop(scores: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
@@ -106,9 +95,9 @@ def coarse_drop(scores: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
     return score.table(rows)
 
 
-def right(model: Model, data: Labelled, recipe: Recipe, seed: int) -> Tensor:
+def right(model: Model, task: Pictures, recipe: Recipe, seed: int) -> Tensor:
     """Which test pictures each size classifies rightly: (sizes, n)."""
-    return _right(trained(model, data, recipe, seed), data.test.images, data.test.labels)
+    return _right(trained(model, task, recipe, seed), task.data.test.images, task.data.test.labels)
 
 
 def _right(classifier: mrl.Classifier, images: Tensor, labels: Tensor) -> Tensor:
@@ -117,7 +106,7 @@ def _right(classifier: mrl.Classifier, images: Tensor, labels: Tensor) -> Tensor
 
 
 def headroom(
-    nested: Model, full: Model, data: Labelled, recipes: Mapping[str, Recipe], seed: int
+    nested: Model, full: Model, task: Pictures, recipes: Mapping[str, Recipe], seed: int
 ) -> tuple[pd.DataFrame, Tensor]:
     """Oracle gain over the best size of one MRL model, and over as many FF-d models that differ in their seed.
 
@@ -126,8 +115,8 @@ def headroom(
     Returns:
         The scores, and per cent of pictures that each size is the first to get right, then of those none does.
     """
-    sizes = right(nested, data, recipes["MRL"], seed)
-    again = torch.cat([right(full, data, recipes["FF"], 1000 + 10 * seed + i) for i in range(len(sizes))])
+    sizes = right(nested, task, recipes["MRL"], seed)
+    again = torch.cat([right(full, task, recipes["FF"], 1000 + 10 * seed + i) for i in range(len(sizes))])
     rows = []
     for method, matrix in (("MRL", sizes), ("FF, other seeds", again)):
         named = {"method": method, "seed": seed, "n": matrix.shape[1]}
@@ -136,29 +125,15 @@ def headroom(
     return score.table(rows), oracle.first_correct(sizes)
 
 
-def robustness(plan: Plan, data: Labelled, recipes: Mapping[str, Recipe], seed: int) -> pd.DataFrame:
-    """Top-1 of every method at every size under each corruption and strength: metric "noise 2 top1"."""
-    changed = {(kind, k): corrupt(data.test.images, kind, k, seed) for kind in KINDS for k in STRENGTHS}
-    tables = [
-        _corrupted(method, model, data, recipes[method], seed, changed)
-        for method, models in plan.items()
-        for model in models
-    ]
-    return pd.concat(tables, ignore_index=True)
-
-
-def _corrupted(
-    method: str, model: Model, data: Labelled, recipe: Recipe, seed: int, changed: Mapping[tuple[str, int], Tensor]
-) -> pd.DataFrame:
-    def make() -> pd.DataFrame:
-        rows, classifier = [], trained(model, data, recipe, seed)
-        for (kind, strength), images in changed.items():
-            found = _right(classifier, images, data.test.labels).double().mean(1) * 100
-            values = dict(zip(model.sizes, found.tolist(), strict=True))
-            rows += score.tidy(values, method=method, metric=f"{kind} {strength} top1", seed=seed, n=len(images))
-        return score.table(rows)
-
-    return runs.remember(settings("corrupted", model, data, recipe, seed) | {"method": method}, make)
+@kept
+def corrupted(model: Model, task: Pictures, recipe: Recipe, seed: int) -> pd.DataFrame:
+    """Top-1 of a model at every size under each corruption and strength: metric "noise 2 top1"."""
+    rows, classifier, test = [], trained(model, task, recipe, seed), task.data.test
+    for kind, strength in product(KINDS, STRENGTHS):
+        found = _right(classifier, corrupt(test.images, kind, strength, seed), test.labels).double().mean(1) * 100
+        values = dict(zip(model.sizes, found.tolist(), strict=True))
+        rows += score.tidy(values, method="", metric=f"{kind} {strength} top1", seed=seed, n=len(test))
+    return score.table(rows)
 
 
 def spared(scores: pd.DataFrame, of: str, minus: str) -> pd.DataFrame:

@@ -1,70 +1,38 @@
-"""What the studies train: a specification of each model, and one function that trains it once and remembers it.
+"""What the studies of pictures train: one frozen dataclass a method, which says all that a model of it depends on.
 
-A specification is a frozen dataclass that says all a trained model depends on: ``build`` makes it untrained, ``rows``
-is what it learns from. Its fields, the data, the recipe and the seed are the key under which the weights are kept.
+Each has ``build(task, seed)`` and is trained, tuned and swept by :mod:`mrl_lab.lab` as any method is, one typed in a
+notebook as well. At one seed all of them begin with the same encoder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, replace
 
-import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch import nn
 
-from mrl_lab import encoders, runs, score
-from mrl_lab.data import Labelled
+from mrl_lab import encoders, lab
 from mrl_lab.data.views import TwoViews
-from mrl_lab.device import choose
+from mrl_lab.lab import Recipe, Task
 from mrl_lab.methods import baselines, mrl
-from mrl_lab.train import Rows, fit
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how a model is trained."""
-
-    epochs: float = 1.0
-    lr: float = 3e-2
-    batch: int = 64
-    weight_decay: float = 0.05
-
-    def fit(self, model: nn.Module, rows: Rows, seed: int) -> pd.DataFrame:
-        """Train ``model`` in place by this recipe and return its history."""
-        batch = min(self.batch, len(rows))
-        steps = max(1, round(self.epochs * len(rows) / batch))
-        return fit(model, rows, steps=steps, batch=batch, lr=self.lr, weight_decay=self.weight_decay, seed=seed)
-
-
-class Spec(Protocol):
-    """What can be trained: how to make it, and from which rows it learns."""
-
-    def build(self, data: Labelled, seed: int) -> nn.Module: ...
-    def rows(self, data: Labelled) -> Rows: ...
 
 
 @dataclass(frozen=True)
 class Model:
-    """A nested classifier: sizes M, width d of the embedding, kind of head and of encoder. M = {k} is FF-k."""
+    """A nested classifier: sizes M, width d of the embedding, kind of head. M = {k} is FF-k."""
 
     sizes: tuple[int, ...]
     d: int
     efficient: bool = False
     per_size: str = "none"
     weights: tuple[float, ...] | None = None
-    encoder: str = "conv"
 
-    def build(self, data: Labelled, seed: int) -> mrl.Classifier:
+    def build(self, task: Task, seed: int) -> mrl.Classifier:
         """Return it untrained; at one seed the encoder is the same whatever the head."""
         head = {"efficient": self.efficient, "per_size": self.per_size, "weights": self.weights}
-        body = lambda: encoders.build(self.encoder, data, self.d)  # noqa: E731
-        return mrl.classifier(body, self.sizes, len(data.classes), seed=seed, **head)
-
-    def rows(self, data: Labelled) -> Rows:
-        return TensorDataset(data.train.images, data.train.labels)
+        body = lambda: task.encoder(self.d)  # noqa: E731
+        return mrl.classifier(body, self.sizes, len(task.data.classes), seed=seed, **head)
 
 
 @dataclass(frozen=True)
@@ -74,15 +42,13 @@ class Slim:
     d: int
     widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
 
-    def build(self, data: Labelled, seed: int) -> baselines.Slimmable:
+    def build(self, task: Task, seed: int) -> baselines.Slimmable:
         """Return it untrained."""
+        data = task.data
         scale = encoders.Scale(data.mean, data.std)
         shape = tuple(data.train.images.shape[1:])
         body = lambda: baselines.SlimConvNet(shape, self.d, self.widths, scale=scale)  # noqa: E731
         return baselines.slimmable(body, len(data.classes), seed)
-
-    def rows(self, data: Labelled) -> Rows:
-        return TensorDataset(data.train.images, data.train.labels)
 
 
 @dataclass(frozen=True)
@@ -94,14 +60,11 @@ class NestedLater:
     sizes: tuple[int, ...]
     part: str
 
-    def build(self, data: Labelled, seed: int) -> baselines.PartlyFrozen:
+    def build(self, task: Task, seed: int) -> baselines.PartlyFrozen:
         """Return it with the trained encoder and untrained heads."""
-        model = replace(self.full, sizes=self.sizes).build(data, seed)
-        model.encoder.load_state_dict(trained(self.full, data, self.first, seed).encoder.state_dict())
+        model = replace(self.full, sizes=self.sizes).build(task, seed)
+        model.encoder.load_state_dict(lab.trained(self.full, task, self.first, seed).encoder.state_dict())
         return baselines.unfreeze(model, self.part)
-
-    def rows(self, data: Labelled) -> Rows:
-        return self.full.rows(data)
 
 
 @dataclass(frozen=True)
@@ -118,49 +81,59 @@ class Contrast:
     temperature: float = 0.1
     flip: bool = True
 
-    def build(self, data: Labelled, seed: int) -> mrl.Contrastive:
+    def build(self, task: Task, seed: int) -> mrl.Contrastive:
         """Return it untrained; at one seed the encoder is the same for every form."""
-        encoder = Model((self.d,), self.d).build(data, seed).encoder
+        encoder = Model((self.d,), self.d).build(task, seed).encoder
         form = {"normalise": self.normalise, "towers": self.towers, "temperature": self.temperature}
         return mrl.Contrastive(encoder, self.sizes, symmetric=True, **form)
 
-    def rows(self, data: Labelled) -> Rows:
-        return TwoViews(data.train.images, flip=self.flip)
+    def rows(self, task: Task) -> TwoViews:
+        """Return two views of each picture."""
+        return TwoViews(task.data.train.images, flip=self.flip)
 
 
-def trained(spec: Spec, data: Labelled, recipe: Recipe, seed: int) -> nn.Module:
-    """Return ``spec`` trained on ``data.train``, on the CPU; reused where these very settings were trained before."""
-    model = spec.build(data, seed)
-
-    def make() -> dict[str, Tensor]:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)  # views draw from the global stream: the same ones for every method
-            recipe.fit(model, spec.rows(data), seed)
-        return model.cpu().state_dict()
-
-    model.load_state_dict(runs.remember(settings("trained", spec, data, recipe, seed), make))
-    return model.eval()
+# ------------------------------------------------------------------------------------------------ by name
 
 
-def settings(what: str, spec: Spec, data: Labelled, recipe: Recipe, seed: int) -> dict:
-    """Return all that a result depends on, as ``runs.remember`` takes it."""
+def three(sizes: Sequence[int]) -> dict[str, list[Model]]:
+    """Return the paper's three: MRL, MRL-E, and FF as one separately trained model a size."""
+    base = Model(tuple(sizes), sizes[-1])
+    return {"MRL": [base], "MRL-E": [replace(base, efficient=True)], "FF": [replace(base, sizes=(k,)) for k in sizes]}
+
+
+def spread(specs: Sequence, most: int = 3) -> list:
+    """Return at most ``most`` of the models, first and last among them: a rate is chosen on these for all."""
+    places = torch.linspace(0, len(specs) - 1, min(most, len(specs))).round().int().unique().tolist()
+    return [specs[i] for i in places]
+
+
+def uniform_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    """As many sizes as M, evenly spaced from its first to its last (MRL, appendix K.1)."""
+    return tuple(sorted({round(x) for x in torch.linspace(sizes[0], sizes[-1], len(sizes)).tolist()}))
+
+
+def variants(base: Model) -> dict[str, Model]:
+    """MRL with uniform sizes, and with c = 2 at the first; MRL-E with a bias, or a bias and a scale, for each size."""
+    double = (2.0, *(1.0 for _ in base.sizes[1:]))
     return {
-        "what": what,
-        "kind": type(spec).__name__,
-        "spec": asdict(spec),
-        "data": data.key,
-        "recipe": asdict(recipe),
-        "seed": seed,
+        "MRL, uniform sizes": replace(base, sizes=uniform_sizes(base.sizes)),
+        "MRL, c = 2 at first": replace(base, weights=double),
+        "MRL-E, own bias": replace(base, efficient=True, per_size="bias"),
+        "MRL-E, own bias and scale": replace(base, efficient=True, per_size="scale"),
     }
 
 
-def embed(encoder: nn.Module, x: Tensor) -> Tensor:
-    """Return embeddings (N, d) on the CPU, computed on the device in use."""
-    z = score.embed(encoder.to(choose().device), x)
-    encoder.cpu()
-    return z
+def later(full: Model, first: Recipe, sizes: Sequence[int]) -> dict[str, NestedLater]:
+    """FF-d nested after its training, more and more of it unfrozen (MRL, appendix K.1)."""
+    return {f"nested later: {part}": NestedLater(full, first, tuple(sizes), part) for part in baselines.PARTS}
 
 
-def separate(base: Model, sizes: Sequence[int]) -> list[Model]:
-    """Return FF: the same model trained for each size alone."""
-    return [replace(base, sizes=(k,)) for k in sizes]
+def forms(sizes: Sequence[int]) -> dict[str, Contrast]:
+    """Nested InfoNCE as the paper has it, its two wrong forms, and InfoNCE at the full size alone."""
+    base = Contrast(tuple(sizes), sizes[-1])
+    return {
+        "InfoNCE, nested": base,
+        "InfoNCE, whole normalised": replace(base, normalise="the whole"),
+        "InfoNCE, one side nested": replace(base, towers="first"),
+        "InfoNCE, full size only": replace(base, sizes=(base.d,)),
+    }
