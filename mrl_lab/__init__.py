@@ -24,6 +24,7 @@ FACE = {  # what a notebook uses -> the module that has it; a module stands for 
     "embed": "lab",
     "kept": "lab",
     "same": "agree",
+    "answer": "agree",
     "paired": "stats",
     "claim": "stats",
     "slider": "explore",

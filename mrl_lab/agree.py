@@ -55,7 +55,7 @@ def _shapes(weights: dict[str, Tensor]) -> str:
     return ", ".join(f"{name} {tuple(w.shape)}" for name, w in weights.items())
 
 
-def check(yours: Callable, right: Callable, inputs: Iterable[tuple], says: Callable[[tuple], str] = repr) -> str:
+def answer(yours: Callable, right: Callable, inputs: Iterable[tuple], says: Callable[[tuple], str] = repr) -> str:
     """Return "Right" if a reader's function gives what the ``right`` one gives, else what is wrong and on which input.
 
     Args:
