@@ -1,6 +1,6 @@
 """The desk: what every notebook begins with, and what it ends with.
 
-run = lab.start("01_mrl", data=[...])        the run, with device and style chosen, and what it stands on noted
+run = lab.start("01_mrl")                    a folder, the device and the style, with parameters checked
 lab.judge(run, claims, scores, budget)       both tables saved; the verdicts to look at
 """
 
@@ -13,7 +13,7 @@ from mrl_lab import device, runs
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pandas.io.formats.style import Styler
+    from IPython.display import HTML
 
     from mrl_lab.runs import Run
     from mrl_lab.stats import Claim
@@ -37,11 +37,32 @@ def start(name: str) -> Run:
     return run
 
 
-def judge(run: Run, claims: Sequence[Claim], scores: pd.DataFrame, budget: str) -> Styler:
-    """Judge the claims, save scores.csv and claims.csv, and return the verdicts as a table to look at."""
+def judge(run: Run, claims: Sequence[Claim], scores: pd.DataFrame, budget: str) -> HTML:
+    """Judge the claims and save scores.csv and claims.csv.
+
+    Returns:
+        The rule, the verdicts, and folded below them every condition with its interval.
+    """
+    from IPython.display import HTML
+
     from mrl_lab import stats
 
     verdicts = stats.judge(claims, scores, budget)
     run.save_scores(scores)
     run.save_claims(verdicts)
-    return verdicts[SHOWN].style.hide().format(precision=2)
+    if not claims:
+        return HTML("<p>Nothing is claimed here.</p>")
+    table, behind = verdicts[SHOWN], stats.detail(claims, scores)
+    parts = [
+        f"<p>{stats.RULE}</p><p>{_counted(verdicts['verdict'])}</p>{_html(table, 2)}",
+        f"<details><summary>Every condition behind the verdicts</summary>{_html(behind, 3)}</details>",
+    ]
+    return HTML("".join(parts))
+
+
+def _counted(verdicts: pd.Series) -> str:
+    return ", ".join(f"{verdict}: {count}" for verdict, count in verdicts.value_counts(sort=False).items()) + "."
+
+
+def _html(table: pd.DataFrame, precision: int) -> str:
+    return table.style.hide().format(precision=precision, na_rep="–", escape="html").to_html()

@@ -120,7 +120,11 @@ def _named(found: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _key(method: Method, task: Task, recipe: Recipe, seed: int) -> dict:
     """All that a trained model depends on: of the task what is learnt from, and not how it asks."""
     rows = type(method).rows if hasattr(method, "rows") else type(task).rows
-    code = {"rows": keys.body(rows), "learn": [keys.body(one) for one in (Recipe, built, learn)], "train": keys.closure("mrl_lab.train")}
+    code = {
+        "rows": keys.body(rows),
+        "learn": [keys.body(one) for one in (Recipe, built, learn)],
+        "train": keys.closure("mrl_lab.train"),
+    }
     given = {"method": method, "recipe": recipe, "seed": seed}
     return {name: keys.describe(value) for name, value in given.items()} | {"task": keys.describe(task.key)} | code
 

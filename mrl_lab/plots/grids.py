@@ -47,12 +47,21 @@ def heatmap(
     return fig
 
 
-def cells(values: pd.DataFrame, label: str, *, signed: bool = False, ax: Axes | None = None) -> Figure:
+def cells(
+    values: pd.DataFrame,
+    label: str,
+    *,
+    signed: bool = False,
+    xlabel: str = "",
+    ylabel: str = "",
+    ax: Axes | None = None,
+) -> Figure:
     """Draw any table of numbers as coloured cells with the number in each, its first row at the bottom.
 
     Args:
         label: what the numbers are, with their unit.
         signed: they are differences: blue above 0, red below.
+        xlabel, ylabel: what columns and rows are.
     """
     widest = max((len(str(name)) for name in values.index), default=0)
     size = (1.9 + 0.72 * values.shape[1] + 0.07 * widest, 1.2 + 0.42 * values.shape[0])
@@ -68,4 +77,5 @@ def cells(values: pd.DataFrame, label: str, *, signed: bool = False, ax: Axes | 
     ax.set_xticks(np.arange(values.shape[1]) + 0.5, list(map(str, values.columns)))
     ax.set_yticks(np.arange(values.shape[0]) + 0.5, list(map(str, values.index)))
     ax.grid(visible=False)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     return ax.figure

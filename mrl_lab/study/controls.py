@@ -105,6 +105,14 @@ def _right(classifier: mrl.Classifier, images: Tensor, labels: Tensor) -> Tensor
     return torch.stack([p == labels for p in score.predictions(classifier.head, z).values()])
 
 
+def by_class(model: Model, task: Pictures, recipe: Recipe, seed: int) -> pd.DataFrame:
+    """Return top-1 of each class (rows) at each size (columns), the class that needs most numbers last."""
+    data = task.data
+    found = oracle.by_class(right(model, task, recipe, seed), data.test.labels, len(data.classes))
+    order = oracle.leaves_at(found, model.sizes).argsort(stable=True)
+    return pd.DataFrame(found.T[order].numpy(), [data.classes[i] for i in order.tolist()], model.sizes)
+
+
 def headroom(
     nested: Model, full: Model, task: Pictures, recipes: Mapping[str, Recipe], seed: int
 ) -> tuple[pd.DataFrame, Tensor]:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
 from mrl_lab import encoders, lab
 from mrl_lab.data.views import TwoViews

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from mrl_lab import encoders, score
+from mrl_lab import encoders, lab, score
 from mrl_lab.data import Labelled, Split
-from mrl_lab.lab import embed, kept
+from mrl_lab.lab import Recipe, embed, kept
 from mrl_lab.methods import baselines
+from mrl_lab.study import models
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +106,15 @@ def seen_by_mobilenet(weights: Path, data: Labelled, side: int = 128) -> Labelle
 def _features(weights: Path, data: Labelled, side: int) -> dict[str, Tensor]:
     backbone = encoders.mobilenet_v2(weights, side=side).eval()
     return {part: embed(backbone, getattr(data, part).images) for part in ("train", "validation", "test")}
+
+
+def nested_on(seen: Labelled, base: Recipe, seeds: Sequence[int]) -> list[pd.DataFrame]:
+    """Score MRL, MRL-E and FF-k, trained on frozen features by a small network, beside the features cut as they are."""
+    plan, task = models.three((8, 16, 32, 64, 128)), Pictures(seen)
+    tried = {name: models.spread(some) for name, some in plan.items()}
+    grid = lab.tune(tried, task, base, epochs=[40], lr=[0.001, 0.003, 0.01])  # a pass is a few steps
+    sizes = (8, 16, 32, 64, 128, 512, seen.train.images.shape[1])
+    return [lab.sweep(plan, task, lab.best(grid, base), seeds), cut_as_it_is(seen, sizes, seeds)]
 
 
 def cut_as_it_is(data: Labelled, sizes: Sequence[int], seeds: Sequence[int]) -> pd.DataFrame:
