@@ -7,16 +7,18 @@ import pandas as pd
 import pytest
 import torch
 
-from mrl_lab import bench, stats
+from mrl_lab import bench, lab, stats
 from mrl_lab.claims.visual_tokens import claims
 from mrl_lab.data.labelled import Labelled, Split
 from mrl_lab.data.questions import questions
 from mrl_lab.errors import RequestError
-from mrl_lab.study.tokens import answering, costs, told, training, tuning
+from mrl_lab.study.tokens import answering, costs, told, training
 from mrl_lab.study.tokens.elsewhere import elsewhere, joined
-from mrl_lab.study.tokens.world import PATCH, THING, covered, world
+from mrl_lab.study.tokens.world import PATCH, SCALES, THING, answers, covered, world
 
-EFFORT = training.Effort(tower=3, base=3, steps=3, pictures=16, batch=8)
+BEGINS = training.Start(lab.Recipe(steps=3, batch=16), lab.Recipe(steps=3, batch=8))
+RECIPE = lab.Recipe(steps=3, batch=8, lr=1e-3)
+WAYS = training.ways(list(training.WAYS), BEGINS)
 
 
 @pytest.fixture(scope="module")
@@ -52,27 +54,31 @@ def test_what_covers_a_patch_is_the_thing_on_its_middle(small, where):
 
 
 def test_ways_begin_alike_and_frozen_parts_stay(small):
-    begun = training.start(small, EFFORT)
+    begun = BEGINS.weights(small, 0)
+    assert all(
+        torch.equal(way.build(small, 0).state_dict()[name], begun[name]) for way in WAYS.values() for name in begun
+    )
     tower = [name for name in begun if "vision_tower" in name]
     language = [name for name in begun if "language_model" in name]
-    frozen = training.tuned(training.WAYS["frozen tower"], small, EFFORT, 0).state_dict()
-    assert all(torch.equal(frozen[name], begun[name]) for name in tower)
-    assert not all(torch.equal(frozen[name], begun[name]) for name in language)
-    frozen = training.tuned(training.WAYS["frozen language"], small, EFFORT, 0).state_dict()
-    assert all(torch.equal(frozen[name], begun[name]) for name in language)
-    assert not all(torch.equal(frozen[name], begun[name]) for name in tower)
+    for still, moved, way in ((tower, language, "frozen tower"), (language, tower, "frozen language")):
+        found = lab.trained(WAYS[way], small, RECIPE, 0).state_dict()
+        assert all(torch.equal(found[name], begun[name]) for name in still)
+        assert not all(torch.equal(found[name], begun[name]) for name in moved)
 
 
 def test_a_start_is_what_its_number_and_its_tower_make_it(small):
-    begun = training.start(small, EFFORT)
-    later = training.start(small, replace(EFFORT, steps=9, lr=0.5, starts=7))
-    assert all(torch.equal(later[name], begun[name]) for name in begun), "what follows does not change it"
-    others = [(EFFORT, 1), *((replace(EFFORT, knows=knows), 0) for knows in ("what and where", "nothing"))]
-    for effort, number in others:
-        other = training.start(small, effort, number)
-        assert not any(torch.equal(other[name], begun[name]) for name in begun if "patch_embedding" in name)
+    begun = BEGINS.weights(small, 0)
+    for seed, start in (
+        (1, BEGINS),
+        (0, replace(BEGINS, knows="nothing")),
+        (0, replace(BEGINS, knows="what and where")),
+    ):
+        same = (seed, start) == (1, BEGINS)  # one start alone serves every seed
+        found = start.weights(small, seed)
+        differ = [not torch.equal(found[name], begun[name]) for name in begun if "patch_embedding" in name]
+        assert not any(differ) if same else all(differ)
     with pytest.raises(RequestError, match=r"what and where"):
-        replace(EFFORT, knows="where")
+        replace(BEGINS, knows="where")
 
 
 def test_a_talk_has_all_questions_of_a_picture_and_alone_has_one(small):
@@ -83,52 +89,65 @@ def test_a_talk_has_all_questions_of_a_picture_and_alone_has_one(small):
     assert len(replace(small, talk=True).turns("test")) == len(small.test), "asked one by one in any case"
 
 
-def test_seeds_take_the_starts_in_turn(small, monkeypatch):
-    numbers, start = [], training.start
-    monkeypatch.setattr(training, "start", lambda w, e, n: numbers.append(n) or start(w, e, n))
-    for seed in range(3):
-        training.tuned(training.WAYS["blind"], small, replace(EFFORT, starts=2), seed)
-    assert numbers == [0, 1, 0]
+def test_seeds_take_the_starts_in_turn(small):
+    three = [replace(BEGINS, count=2).weights(small, seed) for seed in range(3)]
+    name = next(name for name in three[0] if "patch_embedding" in name)
+    assert torch.equal(three[0][name], three[2][name])
+    assert not torch.equal(three[0][name], three[1][name])
 
 
 def test_rates_are_chosen_on_validation_questions_by_the_scales_a_way_learns(small):
-    grid = tuning.rates(small, EFFORT, [1e-3, 1e-2])
+    grid = lab.tune({name: WAYS[name] for name in training.TRIED}, small, RECIPE, lr=[1e-3, 1e-2])
     turns = small.turns("validation")
-    model = training.tuned(training.WAYS["all tokens"], small, replace(EFFORT, lr=1e-2), 0)
+    model = lab.trained(WAYS["all tokens"], small, replace(RECIPE, lr=1e-2), 0)
     right = model.answers(*turns[torch.arange(len(turns))], [16])[16].right.double() * 100
     by_kind = [right[small.of_kind(kind, "validation")].mean().item() for kind in small.kinds]
-    mine = grid[(grid.way == "all tokens") & (grid.rate == 1e-2)]
+    mine = grid[(grid.method == "all tokens") & (grid.lr == 1e-2)]
     assert mine["own scales"].item() == pytest.approx(sum(by_kind) / len(by_kind))
-    right = answering.ask(model, small, [4], part="validation")["right"][0].double() * 100
+    right = answers(model, small, [4], part="validation")["right"][0].double() * 100
     assert mine["cell, 4 tokens"].item() == pytest.approx(right[small.of_kind("cell", "validation")].mean().item())
-    grid["own scales"] = [1.0, 2.0, 2.0, 1.0, 1.0, 2.0]
-    found = {name: effort.lr for name, effort in tuning.chosen(grid, EFFORT).items()}
-    assert {name for name, lr in found.items() if lr == 1e-3} == {"all tokens", "separate, 1", "separate, 4", "blind"}
-    untried = tuning.chosen(grid[grid.way == "M3"], EFFORT)
-    assert untried["random scale"].lr == EFFORT.lr
-    assert set(found) == set(training.WAYS)
+
+
+def test_ways_that_were_not_tried_take_the_rate_of_their_like():
+    tried = {
+        "M3": replace(RECIPE, lr=1.0),
+        "all tokens": replace(RECIPE, lr=2.0),
+        "random scale": replace(RECIPE, lr=3.0),
+    }
+    found = training.recipes(list(WAYS), tried, RECIPE)
+    assert {name for name, how in found.items() if how.lr == 2.0} == {
+        "all tokens",
+        "separate, 1",
+        "separate, 4",
+        "blind",
+    }
+    assert {name for name, how in found.items() if how.lr == 3.0} == {"random scale", "random scale, equal tokens"}
+    assert found["random scale, equal tokens"].steps == 3 * RECIPE.steps
+    untried = training.recipes(list(WAYS), {"M3": tried["M3"]}, RECIPE)
+    assert untried["random scale"].lr == RECIPE.lr
 
 
 def test_scores_are_shares_of_right_answers_at_each_scale(small):
-    table = answering.scores("all tokens", small, EFFORT, 0)
-    right = answering.answered("all tokens", small, EFFORT, 0, "average")["right"]
+    own = lab.sweep({"all tokens": WAYS["all tokens"]}, small, RECIPE, [0])
+    table = pd.concat([answering.pooled(WAYS["all tokens"], small, RECIPE, 0), own])
+    right = answering.answered(WAYS["all tokens"], small, RECIPE, 0, "average")["right"]
     of = small.of_kind("cell")
-    for t, row in zip(training.SCALES, right, strict=True):
+    for t, row in zip(SCALES, right, strict=True):
         mine = table[(table.method == "all tokens, pooled") & (table.metric == "cell") & (table.tokens == t)]
         assert mine.value.item() == pytest.approx(100 * row[of].double().mean().item())
     full = table[table.tokens == 16].groupby("metric").value.nunique()
     assert (full == 1).all(), "at all tokens nothing is dropped, so all ways to drop agree"
-    blind = answering.scores("blind", small, EFFORT, 0)
+    blind = lab.sweep({"blind": WAYS["blind"]}, small, RECIPE, [0])
     assert set(blind.tokens) == {0}
 
 
 def test_choosing_keeps_its_order_and_its_luck_can_be_left_out(small):
-    table = answering.choosing(small, EFFORT, 0, 3).set_index("metric").value
+    table = answering.choosing(WAYS["M3"], small, RECIPE, 0, 3).set_index("metric").value
     assert table["oracle"] == pytest.approx(table["best scale"] + table["oracle gain"])
     assert table["oracle tokens, wrong as 1"] <= table["oracle tokens, wrong as 16"]
     assert 1 <= table["cascade tokens"] <= 21
     assert table["luck gain"] >= 0
-    assert "luck gain" not in answering.choosing(small, EFFORT, 0, 3, luck=False).set_index("metric").value
+    assert "luck gain" not in answering.choosing(WAYS["M3"], small, RECIPE, 0, 3, luck=False).set_index("metric").value
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
@@ -140,9 +159,9 @@ def test_no_two_seeds_share_a_re_run(seeds):
 
 
 def test_what_is_told_is_what_generation_says_and_averages_windows(small):
-    model = training.tuned(training.WAYS["M3"], small, EFFORT, 0)
+    model = lab.trained(WAYS["M3"], small, RECIPE, 0)
     shown = told.asked(model, small)
-    right = answering.answered("M3", small, EFFORT, 0)["right"]
+    right = answering.answered(WAYS["M3"], small, RECIPE, 0)["right"]
     questions = list(zip(small.test.questions, small.test.answers, small.test.picture.tolist(), strict=True))
     for one in shown:
         alike = [
@@ -150,7 +169,7 @@ def test_what_is_told_is_what_generation_says_and_averages_windows(small):
             for q, (words, answer, i) in enumerate(questions)
             if (words, answer) == (one.question, one.answer) and torch.equal(small.test.images[i], one.image)
         ]
-        said = [one.said[t] == one.answer for t in training.SCALES]
+        said = [one.said[t] == one.answer for t in SCALES]
         assert said == right[:, alike[0]].bool().tolist()
     picture = shown[0].image
     assert torch.equal(told.averaged(picture, 1)[:, 5, 5], picture.float().mean((1, 2)).byte())
@@ -160,7 +179,7 @@ def test_what_is_told_is_what_generation_says_and_averages_windows(small):
 def test_the_formula_stands_beside_the_paper_and_the_clock_runs(small):
     table = costs.of_llava()
     assert (table["prefill, ours (TFLOPs)"] - table["prefill, paper (TFLOPs)"]).abs().max() < 0.1
-    timed = costs.measured(training.WAYS["M3"].build(small), small, [2, 4], least=1)
+    timed = costs.measured(training.Way().build(small, 0), small, [2, 4], least=1)
     assert timed.shape == (3, 4)
     assert (timed > 0).all().all()
     peak = timed["peak, MB"]
@@ -180,7 +199,9 @@ def test_elsewhere_asks_the_same_model_about_pictures_nobody_here_made(shared):
     assert {drawn.test.answers[i] for i in drawn.of_kind("easy-VQA, closed").nonzero()[:, 0]} == {"yes", "no"}
     scenes = elsewhere("nlvr", 20, 10)
     assert scenes.test.images.shape == (10, 3, 64, 64), "three boxes side by side are squeezed"
-    table = answering.scores("all tokens", scenes, replace(EFFORT, knows="nothing"), 0)
+    table = lab.sweep(
+        {"all tokens": replace(WAYS["all tokens"], begins=replace(BEGINS, knows="nothing"))}, scenes, RECIPE, [0]
+    )
     assert set(table.metric) == {"NLVR, closed"}
     with pytest.raises(RequestError, match="nlvr"):
         elsewhere("nlvr2", 20, 10)

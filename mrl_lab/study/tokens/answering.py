@@ -1,75 +1,47 @@
-"""Answering: every way asked every question at every scale, once; scores, oracle, its luck control, and a cascade."""
+"""Answering: tokens dropped at inference alone; an oracle over scales, its control of luck, and a cascade."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from mrl_lab import cascade, oracle, runs, score
-from mrl_lab.methods.m3 import M3, oracle_tokens
-from mrl_lab.study.tokens.training import SCALES, WAYS, Effort, settings, tuned
-from mrl_lab.study.tokens.world import World
+from mrl_lab import cascade, oracle, score
+from mrl_lab.lab import Recipe, kept, trained
+from mrl_lab.methods.m3 import oracle_tokens
+from mrl_lab.study.tokens.training import Way
+from mrl_lab.study.tokens.world import SCALES, World, answers
 
 POOLED = {"all tokens, pooled": "average", "all tokens, spatial": "spatial", "all tokens, first": "first"}
 POOLED |= {"all tokens, in place": "in place"}
 FIT = 0.2  # share of the questions on which a cascade's thresholds are fitted
 
 
-def answered(name: str, world: World, effort: Effort, seed: int, select: str = "") -> dict[str, Tensor]:
-    """Return right (S, Q), uint8, and sure (S, Q) of test questions at the scales (a blind model has one).
-
-    ``select`` other than the way's own drops tokens at inference only.
-    """
-    way = WAYS[name]
-    scales = (0,) if way.scales == (0,) else SCALES
-
-    def make() -> dict[str, Tensor]:
-        return ask(tuned(way, world, effort, seed), world, scales, select)
-
-    return runs.remember(settings("visual answers", way, world, effort, seed) | {"select": select}, make)
+@kept
+def answered(way: Way, task: World, recipe: Recipe, seed: int, select: str = "") -> dict[str, Tensor]:
+    """Return right (S, Q), uint8, and sure (S, Q) of the test questions; see :func:`answers`."""
+    return answers(trained(way, task, recipe, seed), task, SCALES, select)
 
 
-def ask(model: M3, world: World, scales: Sequence[int], select: str = "", part: str = "test") -> dict[str, Tensor]:
-    """Ask a model every question on its own at every scale: right (S, Q), uint8, and sure (S, Q)."""
-    turns = world.turns(part)
-    found = [model.answers(*turns[i], scales, select) for i in torch.arange(len(turns)).split(512)]
-    columns = {"right": lambda a: a.right.to(torch.uint8), "sure": lambda a: a.sure}
-    return {name: torch.stack([torch.cat([of(f[t]) for f in found]) for t in scales]) for name, of in columns.items()}
+def pooled(full: Way, task: World, recipe: Recipe, seed: int) -> pd.DataFrame:
+    """Per cent right of the way that learnt with all tokens, asked at fewer that are made at inference only."""
+    found = {name: answered(full, task, recipe, seed, select)["right"] for name, select in POOLED.items()}
+    rows = [row for name, right in found.items() for row in task.shares(right, SCALES, method=name)]
+    return score.table(row | {"seed": seed} for row in rows)
 
 
-def scores(name: str, world: World, effort: Effort, seed: int) -> pd.DataFrame:
-    """Accuracy of a way by kind of question (metric) and scale; "all tokens" also as it is pooled at inference."""
-    asked = {name: ""} if name != "all tokens" else POOLED | {"all tokens": ""}
-    rows = []
-    for method, select in asked.items():
-        right = answered(name, world, effort, seed, select)["right"].double() * 100
-        scales = (0,) if len(right) == 1 else SCALES
-        rows += [row for kind in world.kinds for row in _by_scale(method, kind, right, scales, world, seed)]
-    return score.table(rows)
-
-
-def _by_scale(method: str, kind: str, right: Tensor, scales: Sequence[int], world: World, seed: int) -> list[dict]:
-    of = world.of_kind(kind)
-    values = zip(scales, right[:, of].mean(1).tolist(), strict=True)
-    shared = {"method": method, "metric": kind, "seed": seed, "n": int(of.sum())}
-    return [shared | {"tokens": t, "value": value} for t, value in values]
-
-
-def choosing(world: World, effort: Effort, seed: int, seeds: int, luck: bool = True) -> pd.DataFrame:
+def choosing(way: Way, task: World, recipe: Recipe, seed: int, seeds: int, luck: bool = True) -> pd.DataFrame:
     """What choosing the scale for each question could give (oracle), by luck alone, and does (cascade).
 
     The ``luck`` control is an oracle over as many models as there are scales, all asked at all tokens: this one and
     re-runs of other seeds, see :func:`reruns`.
     """
-    found = answered("M3", world, effort, seed)
+    found = answered(way, task, recipe, seed)
     right = found["right"].bool()
     values = {"oracle": oracle.accuracy(right), "best scale": right.double().mean(1).max().item() * 100}
     values |= {"oracle gain": oracle.gain(right)}
     if luck:
-        again = [answered("M3", world, effort, other)["right"][-1] for other in reruns(seed, seeds)]
+        again = [answered(way, task, recipe, other)["right"][-1] for other in reruns(seed, seeds)]
         values |= {"luck gain": oracle.gain(torch.stack(again).bool())}
     charged = oracle_tokens(oracle.first_correct(right), SCALES)
     values |= {f"oracle tokens, {how}": tokens for how, tokens in charged.items()}
@@ -92,6 +64,6 @@ def _cascade(right: Tensor, sure: Tensor, seed: int) -> dict[str, float]:
     order = torch.randperm(right.shape[1], generator=torch.Generator().manual_seed(seed))
     n = round(FIT * len(order))
     thresholds = cascade.fit_thresholds(sure[:, order[:n]].double(), right[:, order[:n]])
-    kept = order[n:]
-    got, stop = cascade.run(sure[:, kept].double(), right[:, kept], thresholds)
+    held_out = order[n:]
+    got, stop = cascade.run(sure[:, held_out].double(), right[:, held_out], thresholds)
     return {"cascade": got.double().mean().item() * 100, "cascade tokens": cascade.cumulative_dim(stop, SCALES)}

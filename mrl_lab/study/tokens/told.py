@@ -12,8 +12,7 @@ from torch import Tensor
 
 from mrl_lab import oracle
 from mrl_lab.methods.m3 import M3
-from mrl_lab.study.tokens.training import SCALES
-from mrl_lab.study.tokens.world import World
+from mrl_lab.study.tokens.world import SCALES, World
 
 
 @dataclass(frozen=True)

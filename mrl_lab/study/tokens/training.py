@@ -2,89 +2,27 @@
 
 As in the paper, where M3 begins from a LLaVA that has learnt to follow instructions. Every way gets the same start,
 data and number of steps. A seed is an order of the data, a draw of scales where there is one, and, up to
-``Effort.starts``, a start of its own: other first weights and another order for all that is learnt before.
+``Start.count``, a start of its own: other first weights and another order for all that is learnt before.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
-from mrl_lab import runs
+from mrl_lab import lab
 from mrl_lab.encoders import llava_weights
 from mrl_lab.encoders.llava import Llava
 from mrl_lab.errors import unknown
+from mrl_lab.lab import Recipe
 from mrl_lab.methods.m3 import M3
-from mrl_lab.study.tokens.world import GRID, World, covered
-from mrl_lab.train import fit
+from mrl_lab.study.tokens.world import GRID, SCALES, World, covered
 
-SCALES = (1, 4, 16)
 TOWERS = ("what", "what and where", "nothing")
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is trained: steps of the tower alone, of LLaVA with all tokens, and of each way; rates; rows a step.
-
-    Attributes:
-        knows: what the tower learns of each patch before it meets the language model: "what" covers it (as CLIP, whose
-            captions say what there is), "what and where" (and in which cell), or "nothing".
-        starts: how many starts there are; seeds take them in turn.
-        pictures, batch: scenes a step of the tower alone, and rows a step of all that follows.
-    """
-
-    tower: int
-    base: int
-    steps: int
-    knows: str = "what"
-    starts: int = 1
-    tower_lr: float = 4e-3
-    base_lr: float = 2e-3
-    lr: float = 1e-3
-    pictures: int = 128
-    batch: int = 96
-
-    def __post_init__(self) -> None:
-        if self.knows not in TOWERS:
-            raise unknown("thing for a tower to know", self.knows, TOWERS)
-
-
-@dataclass(frozen=True)
-class Way:
-    """What is tuned from the start: the scales that learn, and what differs from M3. ``times`` multiplies the steps."""
-
-    scales: tuple[int, ...] = SCALES
-    random_scale: bool = False
-    select: str = "average"
-    train_tower: bool = True
-    train_language: bool = True
-    times: int = 1
-
-    def build(self, world: World, seed: int = 0) -> M3:
-        """Return it with weights drawn by ``seed``, which are not yet those of the start."""
-        body = llava_weights.build(len(world.words), side=GRID * world.patch, patch=world.patch, seed=seed)
-        llava = Llava(body, train_tower=self.train_tower, train_language=self.train_language)
-        return M3(llava, self.scales, select=self.select, random_scale=self.random_scale)
-
-
-WAYS = {
-    "M3": Way(),
-    "all tokens": Way((16,)),
-    "separate, 1": Way((1,)),
-    "separate, 4": Way((4,)),
-    "random scale": Way(random_scale=True),
-    "random scale, equal tokens": Way(random_scale=True, times=3),
-    "frozen tower": Way(train_tower=False),
-    "frozen language": Way(train_language=False),
-    "M3, spatial": Way(select="spatial"),
-    "M3, first": Way(select="first"),
-    "M3 without 4": Way((1, 16)),
-    "blind": Way((0,)),
-}
+TUNED = Recipe(lr=1e-3, batch=96, weight_decay=0.01, clip=1.0)  # rows are questions; steps are the notebook's
 
 
 class Seeing(nn.Module):
@@ -101,51 +39,119 @@ class Seeing(nn.Module):
         return cross_entropy(said.flatten(0, 1), what.flatten()), {}
 
 
-def start(world: World, effort: Effort, number: int = 0) -> dict[str, Tensor]:
-    """Return the weights that all ways begin from, those of start ``number``."""
+@dataclass(frozen=True)
+class Tower:
+    """A tower that learns what covers each patch of the training scenes, and ``where`` if it is to know that too."""
 
-    def make() -> dict[str, Tensor]:
-        model = Way((16,)).build(world, number)
-        with torch.random.fork_rng():
-            torch.manual_seed(number)
-            if effort.knows != "nothing":
-                _teach(model.llava, world, effort, number)
-            _tune(model, world, effort.base, effort.base_lr, effort.batch, number)
-        return model.state_dict()
+    where: bool
 
-    begun = asdict(replace(effort, steps=0, starts=1, lr=0.0))  # what follows the start does not change it
-    return runs.remember({"what": "visual start", "world": world.key, "effort": begun, "number": number}, make)
+    def build(self, task: World, seed: int) -> Seeing:
+        """Return it untrained, inside the LLaVA that it will be a part of."""
+        answers = 1 + task.classes * (task.train.grids[0].numel() if self.where else 1)
+        return Seeing(Way((16,)).build(task, seed).llava, answers)
 
-
-def _teach(llava: Llava, world: World, effort: Effort, seed: int) -> None:
-    """Teach the tower what covers each patch of the training scenes, and where if it is to know."""
-    where = effort.knows == "what and where"
-    answers = 1 + world.classes * (world.train.grids[0].numel() if where else 1)
-    what = TensorDataset(world.train.images, covered(world.train, world.classes, where))
-    how = {"steps": effort.tower, "batch": effort.pictures, "lr": effort.tower_lr, "clip": 1.0, "seed": seed}
-    fit(Seeing(llava, answers), what, **how)
+    def rows(self, task: World) -> TensorDataset:
+        """Return scenes (N, C, H, W) and what covers their patches (N, 16)."""
+        return TensorDataset(task.train.images, covered(task.train, task.classes, self.where))
 
 
-def tuned(way: Way, world: World, effort: Effort, seed: int) -> M3:
-    """Return a way tuned from the start; reused where these very settings were trained before."""
-    model = way.build(world)
+@dataclass(frozen=True)
+class Start:
+    """What all ways begin from: a tower that learns alone, then a LLaVA that learns with all tokens.
 
-    def make() -> dict[str, Tensor]:
-        model.load_state_dict(start(world, effort, seed % effort.starts))
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            _tune(model, world, way.times * effort.steps, effort.lr, effort.batch, seed)
-        return model.cpu().state_dict()
+    Attributes:
+        tower, base: how long each of the two learns.
+        knows: what the tower learns of each patch before it meets the language model: "what" covers it (as CLIP, whose
+            captions say what there is), "what and where" (and in which cell), or "nothing".
+        count: how many starts there are; seeds take them in turn.
+    """
 
-    model.load_state_dict(runs.remember(settings("visual way", way, world, effort, seed), make))
-    return model.eval()
+    tower: Recipe
+    base: Recipe
+    knows: str = "what"
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.knows not in TOWERS:
+            raise unknown("thing for a tower to know", self.knows, TOWERS)
+
+    def weights(self, task: World, seed: int) -> dict[str, Tensor]:
+        """Return the weights that a way begins from at this seed."""
+        number, whole = seed % self.count, Way((16,), start=replace(self, count=1))
+        return lab.trained(whole, task, self.base, number).state_dict()
+
+    def seen(self, task: World, number: int) -> dict[str, Tensor]:
+        """Return the weights of a LLaVA whose tower has learnt to see."""
+        tower = Tower(self.knows == "what and where")
+        return lab.trained(tower, task, self.tower, number).llava.state_dict()
 
 
-def settings(what: str, way: Way, world: World, effort: Effort, seed: int) -> dict:
-    """Return all that a result depends on, as ``runs.remember`` takes it."""
-    return {"what": what, "way": asdict(way), "world": world.key, "effort": asdict(effort), "seed": seed}
+def start(tower: int, base: int, count: int = 1, batch: int = 96, **other) -> Start:
+    """Return a start by the steps of its tower (of 128 scenes) and of its LLaVA (of ``batch`` rows)."""
+    alone = Recipe(steps=tower, lr=4e-3, batch=128, clip=1.0)
+    return Start(alone, replace(TUNED, steps=base, lr=2e-3, batch=batch), count=count, **other)
 
 
-def _tune(model: M3, world: World, steps: int, lr: float, batch: int, seed: int) -> None:
-    how = {"weight_decay": 0.01, "clip": 1.0, "seed": seed}
-    fit(model, world.turns("train"), steps=steps, batch=batch, lr=lr, **how)
+@dataclass(frozen=True)
+class Way:
+    """What is tuned from the start: the scales that learn, and what differs from M3.
+
+    Attributes:
+        begins: what it begins from; the start's own LLaVA, whose ``start`` this is, begins from the tower alone.
+    """
+
+    scales: tuple[int, ...] = SCALES
+    random_scale: bool = False
+    select: str = "average"
+    train_tower: bool = True
+    train_language: bool = True
+    begins: Start | None = None
+    start: Start | None = None
+
+    def build(self, task: World, seed: int) -> M3:
+        """Return it with the weights of its start; without one, with weights drawn by ``seed``."""
+        drawn = 0 if self.begins else seed
+        body = llava_weights.build(len(task.words), side=GRID * task.patch, patch=task.patch, seed=drawn)
+        llava = Llava(body, train_tower=self.train_tower, train_language=self.train_language)
+        model = M3(llava, self.scales, select=self.select, random_scale=self.random_scale)
+        if self.begins:
+            model.load_state_dict(self.begins.weights(task, seed))
+        elif self.start and self.start.knows != "nothing":
+            model.llava.load_state_dict(self.start.seen(task, seed))
+        return model
+
+
+WAYS = {
+    "M3": Way(),
+    "all tokens": Way((16,)),
+    "separate, 1": Way((1,)),
+    "separate, 4": Way((4,)),
+    "random scale": Way(random_scale=True),
+    "random scale, equal tokens": Way(random_scale=True),
+    "frozen tower": Way(train_tower=False),
+    "frozen language": Way(train_language=False),
+    "M3, spatial": Way(select="spatial"),
+    "M3, first": Way(select="first"),
+    "M3 without 4": Way((1, 16)),
+    "blind": Way((0,)),
+}
+LONGER = {"random scale, equal tokens": 3}  # times the steps of all others
+TRIED = ("M3", "all tokens", "random scale")  # whose rates are chosen; the others take that of their like
+
+
+def ways(names: list[str], begins: Start) -> dict[str, Way]:
+    """Return ways by name, all of which begin from one start."""
+    return {name: replace(WAYS[name], begins=begins) for name in names}
+
+
+def recipes(names: list[str], chosen: dict[str, Recipe], base: Recipe) -> dict[str, Recipe]:
+    """Return what each way is tuned by: the rate of the tried one that learns alike, or that of ``base``."""
+    rates = {name: chosen.get(_like(name), base).lr for name in names}
+    return {name: replace(base, lr=lr, steps=LONGER.get(name, 1) * base.steps) for name, lr in rates.items()}
+
+
+def _like(name: str) -> str:
+    way = WAYS[name]
+    if way.random_scale:
+        return "random scale"
+    return "all tokens" if len(way.scales) == 1 else "M3"

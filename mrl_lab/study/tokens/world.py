@@ -1,4 +1,4 @@
-"""The world of the study: scenes of real things, their questions, the words, and what lies at each place of a picture.
+"""The task of visual tokens: scenes of real things with questions, the words, and what lies at each place of a picture.
 
 :func:`covered` says which thing covers the middle of each visual token: what the tower learns first, in the place of
 CLIP's own pre-training (there is no text for these pictures).
@@ -6,17 +6,25 @@ CLIP's own pre-training (there is no text for these pictures).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from torch import Tensor
 
+from mrl_lab import score
 from mrl_lab.data import Labelled
 from mrl_lab.data.asking import KINDS
 from mrl_lab.data.questions import Questions
 from mrl_lab.data.scenes import Scenes, scenes
 from mrl_lab.data.turns import Turns, Words, best_blind
 
+if TYPE_CHECKING:
+    from mrl_lab.methods.m3 import M3
+
+SCALES = (1, 4, 16)  # numbers of visual tokens that are asked with
 ASKED = ("count", "more", *3 * ("cell",), "list")  # a scene's questions: cells thrice, since they are the hard ones
 GRID, PATCH, THING = 4, 7, 13  # visual tokens a side, pixels of each, pixels of a thing
 
@@ -48,9 +56,37 @@ class World:
         """The kinds of question, each once."""
         return tuple(dict.fromkeys(self.sorts["train"]))
 
+    def rows(self) -> Turns:
+        """Return what is learnt from."""
+        return self.turns("train")
+
+    def ask(self, module: M3, split: str, seed: int) -> pd.DataFrame:
+        """Return per cent right by kind of question (metric) and scale; a blind model has the scale 0 alone.
+
+        On validation questions, what rates are chosen by: "own scales", at those that the module learns, and "cell, 4
+        tokens", of the dense kind, where there is one.
+        """
+        scales = (0,) if module.scales == (0,) else SCALES
+        rows = self.shares(answers(module, self, scales, part=split)["right"], scales, split)
+        if split != "validation":
+            return score.table(rows)
+        own = [row | {"metric": "own scales"} for row in rows if row["tokens"] in module.scales]
+        dense = [r | {"metric": "cell, 4 tokens"} for r in rows if (r["metric"], r["tokens"]) == ("cell", 4)]
+        return score.table(own + dense)
+
     def turns(self, part: str) -> Turns:
         """Return rows of a picture and one question or, to train on in a ``talk``, all of its questions."""
         return Turns(getattr(self, part), self.words.encode, alone=part != "train" or not self.talk)
+
+    def shares(self, right: Tensor, scales: Sequence[int], part: str = "test", method: str = "") -> list[dict]:
+        """Return rows of the tidy table: per cent right (S, Q) of each kind of question at each scale."""
+        rows = []
+        for kind in self.kinds:
+            of = self.of_kind(kind, part)
+            shared = {"method": method, "metric": kind, "n": int(of.sum())}
+            values = (right[:, of].double() * 100).mean(1).tolist()
+            rows += [shared | {"tokens": t, "value": v} for t, v in zip(scales, values, strict=True)]
+        return rows
 
     def of_kind(self, kind: str, part: str = "test") -> Tensor:
         """Return which questions (Q,) are of a kind."""
@@ -60,6 +96,17 @@ class World:
         """Per cent that the best answer to the words alone gets right, by kind."""
         right = best_blind(self.train, self.test).double()
         return {kind: right[self.of_kind(kind)].mean().item() * 100 for kind in self.kinds}
+
+
+def answers(model: M3, asked: World, scales: Sequence[int], select: str = "", part: str = "test") -> dict[str, Tensor]:
+    """Ask a model every question on its own at every scale: right (S, Q), uint8, and sure (S, Q).
+
+    ``select`` other than the model's own drops tokens at inference only.
+    """
+    turns = asked.turns(part)
+    found = [model.answers(*turns[i], scales, select) for i in torch.arange(len(turns)).split(512)]
+    columns = {"right": lambda a: a.right.to(torch.uint8), "sure": lambda a: a.sure}
+    return {name: torch.stack([torch.cat([of(f[t]) for f in found]) for t in scales]) for name, of in columns.items()}
 
 
 def world(data: Labelled, train: int, test: int, validation: int = 400, talk: bool = False) -> World:
