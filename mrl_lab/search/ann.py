@@ -55,7 +55,7 @@ class _Index:
     def _found(self, queries: Tensor, k: int, parameters: faiss.SearchParameters) -> Found:
         with faiss_threads(self.threads):
             scores, ids = self.index.search(_as_faiss(queries), k, params=parameters)
-        return torch.from_numpy(scores).to(queries.device), torch.from_numpy(ids).to(queries.device)
+        return torch.from_numpy(scores), torch.from_numpy(ids)
 
     def _asked(self, queries: Rows, k: int) -> Tensor:
         return checks.asked(queries, (len(self), self.index.d), k)
@@ -96,7 +96,7 @@ class Hnsw(_Index):
             raise RequestError(
                 f"the graph reaches fewer than {kinds} rows from some queries: build it with more links."
             )
-        return self.copies.expand(scores, ids, k)
+        return _placed(*self.copies.expand(scores, ids, k), queries)
 
     def _kept(self, k: int, ef: int) -> int:
         return min(max(checks.number("ef", ef), k), self.index.ntotal)
@@ -127,8 +127,8 @@ class Ivf(_Index):
         short = (ids < 0).any(1)
         if short.any():
             everywhere = faiss.SearchParametersIVF(nprobe=self.lists)
-            scores[short], ids[short] = self._found(queries[short], k, everywhere)
-        return scores, ids
+            scores[short], ids[short] = self._found(queries.cpu()[short], k, everywhere)
+        return _placed(scores, ids, queries)
 
     def describe(self, k: int, probes: int, batch: int) -> str:
         """Everything that a time of this search depends on, in one line."""
@@ -199,7 +199,7 @@ def brute_force(queries: Rows, database: Rows | Stored, k: int, *, threads: int 
             scores, ids = faiss.knn(asked, rows, k, metric=faiss.METRIC_INNER_PRODUCT)
     finally:
         faiss.cvar.distance_compute_blas_threshold = before
-    return torch.from_numpy(scores).to(queries.device), torch.from_numpy(ids).to(queries.device)
+    return _placed(torch.from_numpy(scores), torch.from_numpy(ids), queries)
 
 
 @contextmanager
@@ -226,6 +226,10 @@ def _faiss():
 def _as_faiss(rows: Tensor) -> np.ndarray:
     """Rows as faiss takes them: float32 (no bfloat16), in one piece, on the CPU; the same memory where they are."""
     return rows.to("cpu", torch.float32).contiguous().numpy()
+
+
+def _placed(scores: Tensor, ids: Tensor, queries: Tensor) -> Found:
+    return scores.to(queries.device), ids.to(queries.device)
 
 
 def _unit(database: Rows, threads: int) -> np.ndarray:
