@@ -70,16 +70,21 @@ def halvings(dim: int, smallest: int, factor: int = 2) -> tuple[int, ...]:
 
 def prefix(z: Tensor, m: int) -> Tensor:
     """Return the leading ``m`` dims of ``z`` (..., d) as a view (..., m)."""
-    if not 1 <= m <= z.shape[-1]:
+    if isinstance(m, bool | float) or not 1 <= m <= z.shape[-1]:
         raise RequestError(f"cannot keep {m} dims of an embedding that has {z.shape[-1]}.")
     return z[..., :m]
 
 
 def unit_prefix(z: Tensor, m: int) -> Tensor:
-    """Cut ``z`` (..., d) to its leading ``m`` dims, **then** scale each row to length 1."""
+    """Cut ``z`` (..., d) to its leading ``m`` dims, **then** scale each row to length 1.
+
+    In float32 at least: a length in half precision overflows at 65,504, and is 0 where it should only be small.
+    """
+    import torch
     from torch.nn.functional import normalize
 
-    return normalize(prefix(z, m), dim=-1)
+    cut = prefix(torch.as_tensor(z), m)
+    return normalize(cut.to(torch.promote_types(cut.dtype, torch.float32)), dim=-1)
 
 
 def stored_bytes(dim: int, bytes_per_value: int = 4) -> int:

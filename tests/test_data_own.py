@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mrl_lab import data
+from mrl_lab.data import own
 from mrl_lab.errors import RequestError
 
 N = 40
@@ -153,7 +154,228 @@ def test_rows_without_labels_beside_them_are_refused():
         data.load("mine.npy")
 
 
-def test_lists_of_several_lengths_are_refused(here):
-    (here / "mine.jsonl").write_text("\n".join(json.dumps({"x": [1.0] * (1 + i % 2), "y": i % 2}) for i in range(N)))
-    with pytest.raises(RequestError, match=r"several lengths"):
-        data.load("mine.jsonl")
+def table(**columns) -> str:
+    pd.DataFrame(VECTORS, columns=[f"d{i}" for i in range(6)]).assign(label=LABELS, **columns).to_csv("mine.csv")
+    return "mine.csv"
+
+
+def lines(rows: list[dict]) -> str:
+    Path("mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return "mine.jsonl"
+
+
+def labelled(labels: list) -> str:
+    return lines([{"embedding": row, "label": label} for row, label in zip(VECTORS.tolist(), labels, strict=True)])
+
+
+def edited(row: int, column: int, cell: str, **how) -> str:
+    """A CSV with one cell written over."""
+    frame = pd.DataFrame(VECTORS, columns=[f"d{i}" for i in range(6)]).astype(object).assign(label=LABELS)
+    frame.iloc[row, column] = cell
+    frame.to_csv("mine.csv", index=False, **how)
+    return "mine.csv"
+
+
+@pytest.mark.parametrize(
+    "labels", [["007", "07", "7"], ["01", "1"], ["NA", "None", "nan", "null"], ["1.0", "1"], ["True"]]
+)
+@pytest.mark.parametrize("kind", ["csv", "parquet", "lists jsonl", "lists parquet", "npz", "npy"])
+def test_labels_are_as_they_are_written(kind, labels):
+    mine = own.vectors(write(kind, y=np.array((labels * N)[:N])))
+    assert set(mine.classes) == set(labels)
+    assert [mine.classes[label] for label in mine.labels] == (labels * N)[:N]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([10, 2], ("2", "10")),
+        (["10", "2", "-3"], ("-3", "2", "10")),
+        (["10", "02"], ("02", "10")),
+        (["b", "a"], ("a", "b")),
+        ([True, False], ("False", "True")),
+        ([0.5, 1.5], ("0.5", "1.5")),
+    ],
+)
+def test_classes_are_in_the_order_of_their_values(labels, classes):
+    assert own.vectors(labelled((labels * N)[:N])).classes == classes
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([3, "a"], r"row 0 has 3 and row 1 'a'"),
+        ([1, 1.5], r"row 1 1\.5"),
+        ([1, True], "row 1 True"),
+        ([{"a": 1}, "b"], r"row 0 has \{'a': 1\}"),
+        ([["a"], ["b"]], r"row 0 has \['a'\]"),
+        (["a", None], "20 labels are missing, the first in row 1"),
+        (["a", ""], "20 labels are missing, the first in row 1"),
+    ],
+)
+def test_labels_of_several_kinds_or_none_are_refused(labels, words):
+    with pytest.raises(RequestError, match=words):
+        data.load(labelled(labels * (N // 2)))
+
+
+@pytest.mark.parametrize("cell", ["#DIV/0!", "", "nan", "inf", "-inf", "1,5", "True", "1e400"])
+def test_a_cell_that_is_no_number_is_named_by_column_and_row(cell):
+    with pytest.raises(RequestError, match=r"mine\.csv: column 'd3', row 12: .* is no number: mend") as refused:
+        data.load(edited(12, 3, cell))
+    assert repr(cell) in str(refused.value) or cell in ("inf", "-inf", "1e400")
+
+
+LEFT_OUT = {
+    "the index": ({}, "Unnamed: 0 (row numbers)"),
+    "a column that counts": ({"n": np.arange(1, N + 1)}, "n (row numbers)"),
+    "text": ({"title": "a title"}, "title (no numbers)"),
+    "truth": ({"seen": [True, False] * (N // 2)}, "seen (no numbers)"),
+    "a number of another kind": ({"year": 1999}, "year (not numbered as d0)"),
+    "a second name": ({"id": 1, "doc_id": range(7, 7 + N)}, "doc_id (names of rows, as is id)"),
+}
+
+
+@pytest.mark.parametrize(("columns", "told"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_columns_that_are_no_dims_are_left_out_and_that_is_said(columns, told):
+    with pytest.warns(UserWarning, match="left out of the vectors") as warned:
+        mine = data.load(table(**columns))
+    assert mine.train.images.shape == (28, 6)
+    assert told in str(warned[0].message)
+    assert told in mine.provenance[0]["left out"]
+
+
+@pytest.mark.parametrize("name", ["id", "ID", "ids", "doc_id", "index", "key"])
+@pytest.mark.parametrize("values", [range(N), [f"{7 * i:03}" for i in range(N)]], ids=["numbers", "text"])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.filterwarnings("error")
+def test_names_of_rows_are_no_dims(kind, values, name):
+    frame = pd.DataFrame(VECTORS).rename(columns=str).assign(**{name: values})
+    frame.to_csv("mine.csv", index=False) if kind == "csv" else frame.to_parquet("mine.parquet")
+    mine = own.vectors(f"mine.{kind}")
+    assert torch.equal(mine.z, torch.from_numpy(VECTORS))
+    assert mine.ids == tuple(map(str, values))
+
+
+def test_the_index_of_a_parquet_file_names_its_rows():
+    pd.DataFrame(VECTORS, index=[f"r{i}" for i in range(N)]).rename(columns=str).to_parquet("mine.parquet")
+    mine = own.vectors("mine.parquet")
+    assert mine.ids[:2] == ("r0", "r1")
+    assert mine.z.shape == (N, 6)
+
+
+WRITTEN = {
+    "a list": lambda row: str(row.tolist()),
+    "an array": lambda row: str(row.astype(float)),
+    "over several lines": lambda row: np.array2string(row.astype(float), max_line_width=20),
+    "without brackets": lambda row: ", ".join(map(str, row.tolist())),
+}
+
+
+@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
+def test_lists_written_as_text_are_read(text):
+    pd.DataFrame({"embedding": map(text, VECTORS), "title": "?"}).to_csv("mine.csv", index=False)
+    assert torch.allclose(own.vectors("mine.csv").z, torch.from_numpy(VECTORS), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "broken", ["[0.1, 0.2]", "[0.1 ... 0.2]", "nothing", "", [0.1], [0.1] * 5 + [None], None, 3.0, {}]
+)
+def test_a_list_that_is_not_like_the_first_is_named_by_row(broken):
+    rows = [{"embedding": row} for row in VECTORS.tolist()]
+    rows[9]["embedding"] = broken
+    with pytest.raises(RequestError, match=r"mine\.jsonl: column 'embedding', row 9: each row is a list"):
+        own.vectors(lines(rows))
+
+
+def text(content: str, name: str = "mine.csv") -> str:
+    Path(name).write_text(content)
+    return name
+
+
+BROKEN = [
+    (lambda: text("0.5,1.5\n1,2\n3,4\n"), "the first line holds numbers"),
+    (lambda: text("5,3,1\n1,2,3\n3,4,5\n"), "the first line holds numbers"),
+    (lambda: text("a,b\n1,2,9\n3,4,9\n"), "cannot be read"),
+    (lambda: text("a,b\n"), "has no rows"),
+    (lambda: text("title\nx\n"), "nor columns of numbers; it has title"),
+    (lambda: text("d0,d1,d2\n1,2,a\n3,4,b\n"), "column 'd2' holds no numbers, though 'd0' does"),
+    (lambda: text("d0,label,y\n1,2,a\n3,4,b\n"), "'label' and 'y'"),
+    (lambda: text('{"x": [1.0]}\n{"x": [1.0}', "mine.jsonl"), "line 2, is no JSON"),
+    (lambda: text("[1.0]", "mine.jsonl"), "line 1: each line is an object"),
+    (lambda: bad(embeddings=VECTORS), "embeddings and x"),
+    (lambda: bad(ids=np.arange(3)), "3 ids for 40 rows"),
+    (lambda: bad(x=np.zeros((N, 4, 4))), "pictures need an encoder"),
+    (lambda: bad(x=np.where(np.arange(N)[:, None] == 7, np.nan, VECTORS)), "NaN, the first in row 7"),
+    (
+        lambda: bad(x=np.where(np.arange(N)[:, None] == 7, 1e300, VECTORS.astype(float))),
+        "infinite values, the first in row 7",
+    ),
+    (lambda: bad(x=np.where(np.arange(N)[:, None] == 7, 0, VECTORS)), "zeros alone, .* the first in row 7"),
+]
+
+
+@pytest.mark.parametrize(("write_bad", "words"), BROKEN)
+def test_vectors_that_cannot_be_used_are_refused(write_bad, words):
+    with pytest.raises(RequestError, match=words) as refused:
+        own.vectors(write_bad())
+    assert "mine." in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_of_every_format_with_labels_and_without(kind):
+    with_labels = own.vectors(write(kind))
+    assert [with_labels.classes[label] for label in with_labels.labels] == LABELS.tolist()
+    assert with_labels.name == write(kind)
+    assert torch.allclose(with_labels.z, torch.from_numpy(VECTORS), atol=1e-6)
+    assert len(with_labels.provenance[0]["sha256"]) == 64
+
+
+def unlabelled(kind: str) -> str:
+    name, frame = f"mine.{kind}", pd.DataFrame(VECTORS).rename(columns=str)
+    match kind:
+        case "npy":
+            np.save(name, VECTORS)
+        case "npz":
+            np.savez(name, x=VECTORS)
+        case "csv":
+            frame.to_csv(name, index=False)
+        case "parquet":
+            frame.to_parquet(name)
+        case "jsonl":
+            lines([{"embedding": row} for row in VECTORS.tolist()])
+    return name
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "csv", "parquet", "jsonl"])
+def test_vectors_need_no_labels_and_labelled_data_says_where_they_go(kind):
+    mine = own.vectors(unlabelled(kind))
+    assert torch.allclose(mine.z, torch.from_numpy(VECTORS), atol=1e-6)
+    assert (mine.labels, mine.classes, mine.ids, len(mine)) == (None, (), None, N)
+    where = {"npy": r"mine\.labels\.npy", "npz": "an array labels"}.get(kind, "a column labels or label or y")
+    with pytest.raises(RequestError, match=f"no labels, which are needed here: .*{where}"):
+        data.load(f"mine.{kind}")
+
+
+def test_half_precision_vectors_stay_on_disk_and_as_they_are(monkeypatch):
+    np.save("mine.npy", VECTORS.astype(np.float16))
+    load, mapped = np.load, []
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", lambda *a, **how: mapped.append(load(*a, **how)) or mapped[-1])
+        mine = own.vectors("mine.npy")
+    assert mine.z.dtype == torch.float16
+    assert isinstance(mapped[0], np.memmap)
+    assert np.shares_memory(mapped[0], mine.z.numpy())
+    mine.z[0] = 7  # in memory alone
+    assert np.load("mine.npy")[0, 0] == VECTORS.astype(np.float16)[0, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float64, ">f4", np.longdouble, bool])
+def test_other_numbers_become_float32(dtype):
+    rows = (VECTORS * 3 + 9).astype(dtype)
+    np.save("mine.npy", rows)
+    assert torch.equal(own.vectors("mine.npy").z, torch.from_numpy(rows.astype(np.float32)))
+
+
+def test_a_size_asked_of_a_file_of_vectors_is_refused():
+    with pytest.raises(RequestError, match="leave size out"):
+        data.load(write("npz"), size=28)

@@ -244,10 +244,9 @@ def test_39_wrong_requests_of_a_graph(graph, queries, k, words):
 
 
 @pytest.mark.parametrize("build", [search.hnsw, search.ivf])
-@pytest.mark.parametrize("rows", [torch.ones(5, 3), torch.full((5, 3), torch.nan)])
-def test_39_an_index_is_built_over_unit_rows_only(build, rows):
-    with pytest.raises(RequestError, match="unit_prefix"):
-        build(rows)
+def test_39_an_index_is_built_over_unit_rows_only(build):
+    with pytest.raises(RequestError, match="unit_rows"):
+        build(torch.ones(5, 3))
 
 
 @pytest.mark.parametrize("build", [search.hnsw, search.ivf])
@@ -322,7 +321,7 @@ def test_39_wrong_numbers_of_lists(number):
         (torch.zeros(2, 3), torch.zeros(0, 3), 1, "of 0 rows"),
         (torch.zeros(2, 3), torch.zeros(5, 3), 0, "k = 0"),
         (torch.full((2, 3), torch.nan), torch.zeros(5, 3), 1, "NaN"),
-        (torch.zeros(2, 3), torch.tensor([[0.0] * 3] * 4 + [[0.0, torch.nan, 0.0]]), 1, "rows 0 to .* NaN"),
+        (torch.zeros(2, 3), torch.tensor([[0.0] * 3] * 4 + [[0.0, torch.nan, 0.0]]), 1, "row 4: NaN"),
         (torch.ones(2, 3), torch.tensor([[0.0] * 3] * 4 + [[0.0, torch.inf, 0.0]]), 1, "infinite"),
         (torch.zeros(2, 3), torch.zeros(5, 3, dtype=torch.int64), 1, "floating point"),
         (torch.zeros(2, 3, 1), torch.zeros(5, 3), 1, "same width"),

@@ -195,10 +195,35 @@ def test_of_two_settings_that_cost_the_same_the_better_is_on_the_frontier():
 
 
 @pytest.mark.parametrize(
+    ("lengths", "able"),
+    [((20, 50, 100, 200, 500), [20, 50, 60]), ((5, 20, 60), [20, 60]), ((20, 60), None), ((60, 20), None)],
+)
+def test_lengths_that_cannot_be_are_cut_to_all_rows_or_left_out_and_that_is_said(made, quality, lengths, able, recwarn):
+    queries, database, _, _ = made
+    found = search.plan(database[:60], queries, quality, shortlist_dims=(2,), lengths=lengths, target=0, repeats=1)
+    assert found.table.length.dropna().tolist() == (able or [20, 60])
+    assert [str(w.message) for w in recwarn] == (
+        [f"of the lengths {list(lengths)}, {able} are tried: k = 10, of 60 rows."] if able else []
+    )
+
+
+@pytest.mark.parametrize(("engine", "effort"), [("ivf", 8), ("hnsw", 64)])
+def test_without_efforts_an_index_is_planned_with_its_own(made, quality, engine, effort):
+    queries, database, _, _ = made
+    found = search.plan(database, queries, quality, shortlist_dims=(8,), lengths=(50,), engine=engine, target=0)
+    assert found.table.effort.dropna().tolist() == [effort]
+
+
+@pytest.mark.parametrize(
     ("how", "words"),
     [
+        ({"k": 1501}, "1 to 1500"),
+        ({"repeats": 0}, "repeats = 0"),
+        ({"batch": 0}, "batch = 0"),
+        ({"efforts": (5,)}, "leave them out"),
+        ({"lengths": (20.5,)}, "length = 20.5"),
         ({"target": 100.5}, "no setting surely reaches 100.50 %; the best has"),
-        ({"lengths": (5,)}, "must reach k = 10"),
+        ({"lengths": (5,)}, r"lengths \[5\] must reach k = 10"),
         ({"shortlist_dims": (99,)}, "at most 32"),
         ({"engine": "hsnw"}, "Did you mean 'hnsw'"),
     ],

@@ -73,9 +73,9 @@ def search() -> Ways:
     """Ten nearest of 100,000 vectors of 256 dims for 200 queries: faiss Flat against our exact search."""
     import torch
 
-    from mrl_lab.search import brute_force, exact
+    from mrl_lab.search import brute_force, exact, store
 
-    database, queries = torch.randn(100_000, 256), torch.randn(200, 256)
+    database, queries = store(torch.randn(100_000, 256)), torch.randn(200, 256)
     threads = torch.get_num_threads()
     return {
         "faiss Flat": lambda: brute_force(queries, database, 10, threads=threads),
@@ -88,13 +88,14 @@ def shortlist() -> Ways:
     import torch
 
     from mrl_lab.cuts import unit_prefix
-    from mrl_lab.search import exact, nested
+    from mrl_lab.search import exact, nested, store
 
     database, queries = (unit_prefix(torch.randn(n, 1024), 1024) for n in (200_000, 256))
     settings = {"16 dims": (16, "float32"), "64 dims": (64, "float32"), "64 dims, int8": (64, "int8")}
     indexes = {name: nested(database, m, form=form) for name, (m, form) in settings.items()}
     ways: Ways = {name: lambda i=index: i.search(queries, 10, length=50) for name, index in indexes.items()}
-    return {"all dims": lambda: exact(queries, database, 10)} | ways
+    rows = store(database)
+    return {"all dims": lambda: exact(queries, rows, 10)} | ways
 
 
 def visual_tokens() -> Ways:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrl_lab.data import catalogue, places
@@ -43,7 +41,7 @@ def load(
         RequestError: an unknown name, a source that cannot be had, a damaged file, or more rows than there are.
     """
     name = os.fspath(name_or_path)
-    parts, provenance = _own(name) if os.path.isfile(name) else _named(name, size)
+    parts, provenance = _own(name, size) if os.path.isfile(name) else _named(name, size)
     if parts.validation is None:
         parts = _with_validation(parts, seed)
     if name in catalogue.DERIVED:
@@ -70,12 +68,12 @@ def _named(name: str, size: int | None) -> tuple[Parts, list[dict[str, str]]]:
     return reader(found, size) if size is not None else reader(found), found.provenance()
 
 
-def _own(file: str) -> tuple[Parts, list[dict[str, str]]]:
+def _own(file: str, size: int | None) -> tuple[Parts, list[dict[str, str]]]:
     from mrl_lab.data import own
 
-    record = {"name": os.path.basename(file), "place": "your own file", "licence": "yours"}
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    return own.parts(file), [{**record, "file": os.path.basename(file), "sha256": digest}]
+    if size is not None:
+        raise RequestError(f"{file} has rows of its own size: leave size out (it is for omniglot and groceries).")
+    return own.parts(file)
 
 
 def _with_validation(parts: Parts, seed: int) -> Parts:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mrl_lab.cuts import unit_prefix
 from mrl_lab.search import checks
-from mrl_lab.search.quantise import Plain, Stored
+from mrl_lab.search.checks import Rows
+from mrl_lab.search.quantise import Stored, store
 from mrl_lab.search.running import GROUP, RunningBest
 
 Found = tuple[Tensor, Tensor]  # scores (Q, k) and ids (Q, k)
@@ -21,16 +22,14 @@ BLOCK = 2**22  # scores a block: 16 MB; 4 MB take 1.3 times as long (300,000 x 1
 
 
 @torch.no_grad()
-def exact(
-    queries: Tensor, database: Tensor | Stored, k: int, *, exclude: Tensor | None = None, rows: int = 512
-) -> Found:
+def exact(queries: Rows, database: Rows | Stored, k: int, *, exclude: Tensor | None = None, rows: int = 512) -> Found:
     """Return the ``k`` most similar database rows of each query by inner product.
 
     Inputs are not changed. Nothing is normalised here: see :func:`at_size`.
 
     Args:
-        queries: (Q, m), floating point.
-        database: (N, m) in the same units, or rows stored by :func:`mrl_lab.search.store`.
+        queries: (Q, m), a tensor or numpy array of floating point numbers; half precision is searched as float32.
+        database: (N, m) in the same units, or rows stored by :func:`mrl_lab.search.store`, which are checked already.
         exclude: (Q,) one database row to leave out for each query (itself), if any.
         rows: queries taken at once.
 
@@ -38,20 +37,27 @@ def exact(
         scores (Q, k), falling, and ids (Q, k), int64; equal scores are ordered by id.
 
     Raises:
-        RequestError: widths that differ, k above the rows there are, integers, NaN or infinite values.
+        RequestError: widths that differ, k above the rows there are, integers, NaN or infinite values in any row.
     """
-    stored = Plain(database) if isinstance(database, Tensor) else database
-    checks.request(queries, tuple(stored.shape), k, len(stored) - (exclude is not None))
+    stored = database if isinstance(database, Stored) else store(database)
+    queries = checks.asked(queries, stored.shape, k, len(stored) - (exclude is not None))
+    checks.same_place(queries, stored.rows)
+    checks.number("rows", rows)
+    if exclude is not None:
+        exclude = checks.row_numbers(exclude, 1, len(queries), len(stored), "exclude").to(queries.device)
     height = GROUP * -(-min(BLOCK // max(1, min(rows, len(queries))), len(stored)) // GROUP)
     buffer = torch.empty(height, min(rows, len(queries)), dtype=stored.dtype, device=queries.device)
-    found = [(queries.new_zeros(0, k), torch.zeros(0, k, dtype=torch.int64, device=queries.device))]
+    none = torch.zeros(0, k, device=queries.device)
+    found = [(none, none.long())]
     found += [_block(q, stored, k, e, buffer) for q, e in _blocks(queries, exclude, rows)]
     scores, ids = zip(*found, strict=True)
     return torch.cat(scores), torch.cat(ids)
 
 
-def at_size(queries: Tensor, database: Tensor, m: int, k: int, **how) -> Found:
+def at_size(queries: Rows, database: Rows, m: int, k: int, **how) -> Found:
     """:func:`exact` on the first ``m`` dims, each prefix normalised after the cut (MRL, section 4.3)."""
+    database = checks.database(database)
+    queries = checks.asked(queries, database.shape, k)
     return exact(unit_prefix(queries, m), unit_prefix(database, m), k, **how)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from mrl_lab.cuts import check_sizes, unit_prefix
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.search import ann, checks
+from mrl_lab.search.checks import Rows
 from mrl_lab.search.flat import Found, exact
 from mrl_lab.search.quantise import Stored, store
 from mrl_lab.search.shortlist import rerank
@@ -22,7 +23,7 @@ from mrl_lab.search.shortlist import rerank
 class Searcher(Protocol):
     """What finds the candidates: :class:`Flat`, :class:`mrl_lab.search.ann.Hnsw` or :class:`mrl_lab.search.ann.Ivf`."""
 
-    def search(self, queries: Tensor, k: int, **effort: int) -> Found: ...
+    def search(self, queries: Rows, k: int, **effort: int) -> Found: ...
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Flat:
 
     rows: Stored
 
-    def search(self, queries: Tensor, k: int) -> Found:
+    def search(self, queries: Rows, k: int) -> Found:
         """:func:`mrl_lab.search.exact`."""
         return exact(queries, self.rows, k)
 
@@ -51,7 +52,7 @@ class Nested:
     shortlist_dim: int
     rerank_dim: int
 
-    def search(self, queries: Tensor, k: int, *, length: int = 200, **effort: int) -> Found:
+    def search(self, queries: Rows, k: int, *, length: int = 200, **effort: int) -> Found:
         """Return the ``k`` best of a shortlist of K = ``length``: cosines on D_r dims (Q, k), falling, and ids (Q, k).
 
         Args:
@@ -61,27 +62,34 @@ class Nested:
         Raises:
             RequestError: queries of another width or with NaN, k above K, or K above the rows there are.
         """
-        if not 1 <= k <= length:
+        if not 1 <= checks.number("k", k) <= checks.number("length", length):
             raise RequestError(
                 f"k = {k} neighbours asked of a shortlist of {length}: use 1 to {length}, or lengthen it."
             )
+        queries = checks.asked(queries, self.full.shape, length)
         return rerank(queries, self.full, self.shortlist(queries, length, **effort), self.rerank_dim, k)
 
-    def shortlist(self, queries: Tensor, length: int, **effort: int) -> Tensor:
+    def shortlist(self, queries: Rows, length: int, **effort: int) -> Tensor:
         """Return the candidates (Q, K) alone, best first by D_s dims."""
+        queries = checks.asked(queries, self.full.shape, length)
         return self.first.search(unit_prefix(queries, self.shortlist_dim), length, **effort)[1]
 
 
-def unit_rows(z: Tensor, m: int) -> Tensor:
-    """Return ``unit_prefix(z, m)``; z itself where that changes nothing, since a copy of a large one may not fit."""
-    return z if m == z.shape[1] and checks.unit(z) else unit_prefix(z, m)
+def unit_rows(z: Rows, m: int) -> Tensor:
+    """Return ``unit_prefix(z, m)``; z itself where that changes nothing, since a copy of a large one may not fit.
+
+    Raises:
+        RequestError: rows that :func:`mrl_lab.search.checks.table` refuses, or an m that they do not have.
+    """
+    z = checks.table(z)
+    return z if m == z.shape[1] and checks.unit(z, within=1e-5) else unit_prefix(z, m)
 
 
 ENGINES = ("flat", "hnsw", "ivf")
 
 
 def nested(
-    z: Tensor,
+    z: Rows,
     shortlist_dim: int,
     *,
     rerank_dim: int | None = None,
@@ -98,7 +106,8 @@ def nested(
         build: what the engine is built with, such as ``threads`` and ``lists``.
 
     Raises:
-        RequestError: sizes that the vectors do not have, an unknown engine or form, rows with NaN.
+        RequestError: sizes that the vectors do not have, an unknown engine or form, NaN or infinite values in any
+            dim, whether the shortlist looks at it or not.
     """
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
@@ -106,6 +115,7 @@ def nested(
         raise RequestError(
             f"engine {engine!r} takes no {', '.join(build) if engine == 'flat' else 'form'}: leave it out."
         )
+    z = checks.database(z)
     rerank_dim = z.shape[1] if rerank_dim is None else rerank_dim
     for m in (shortlist_dim, rerank_dim):
         check_sizes([m], z.shape[1])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -21,17 +22,19 @@ import torch
 from torch import Tensor
 
 from mrl_lab.cuts import check_sizes
-from mrl_lab.errors import RequestError
-from mrl_lab.search import settings
+from mrl_lab.errors import RequestError, unknown
+from mrl_lab.search import checks, settings
+from mrl_lab.search.checks import Rows
 from mrl_lab.search.flat import Found, exact
 from mrl_lab.search.nested import nested, unit_rows
+from mrl_lab.search.quantise import store
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Quality = Callable[[Tensor, Tensor], Tensor]  # ids (q, k) found, which queries (q,) -> 0 to 1 each (q,)
 SURE = 1.645  # standard errors under the mean: the one-sided 95 % bound
-EFFORT = {"flat": "", "hnsw": "ef", "ivf": "probes"}
+EFFORT = {"flat": ("", 0), "hnsw": ("ef", 64), "ivf": ("probes", 8)}  # its name, and what is tried if none is given
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ def recall(truth: Tensor) -> Quality:
 
 
 def plan(
-    database: Tensor,
-    queries: Tensor,
+    database: Rows,
+    queries: Rows,
     quality: Quality,
     *,
     shortlist_dims: Sequence[int],
@@ -88,33 +91,61 @@ def plan(
     Args:
         database: (N, d). queries: (Q, d), at least two; every other one chooses.
         quality: such as :func:`recall`, or average precision by labels. rerank_dims: all d by default.
-        efforts: ``ef`` or ``probes`` to try, for an ``engine`` that has them.
-        target: per cent; by default the exact search at all dims less ``drop`` points.
-        known: of the exact search at all dims, which is else run and timed here.
-        batch: so many of the queries are timed, in one call; by default all. build: for :func:`search.nested`.
+        lengths: K to try, from k to N; a warning says which of them are cut to N or left out.
+        efforts: ``ef`` or ``probes`` to try, for an ``engine`` that has them; its own default if none is given.
+        target: per cent; by default that of exact search less ``drop`` points. known: of it, else run and timed here.
+        batch: so many of the queries are timed, in one call; all at most. build: for :func:`search.nested`.
 
     Raises:
         RequestError: no setting surely meets the target, or what the searches refuse.
     """
-    rerank_dims = rerank_dims or [database.shape[1]]
-    for dims in (shortlist_dims, rerank_dims):
-        check_sizes(dims, database.shape[1])
-    grid = settings.grid(shortlist_dims, lengths, rerank_dims, efforts or [0], k)
+    database, queries = _checked(database, queries, k, repeats, batch)
+    shortlist_dims = check_sizes(shortlist_dims, database.shape[1])
+    rerank_dims = check_sizes(rerank_dims or [database.shape[1]], database.shape[1])
+    effort, efforts = _efforts(engine, efforts)
+    grid = settings.grid(shortlist_dims, _lengths(lengths, k, len(database)), rerank_dims, efforts, k)
     indexes = {m: nested(database, m, engine=engine, **build) for m in shortlist_dims}
-    found = dict(settings.tried(indexes, queries, grid, EFFORT[engine], k))
-    full = unit_rows(database, database.shape[1])
+    found = dict(settings.tried(indexes, queries, grid, effort, k))
+    full = store(unit_rows(database, database.shape[1]))
     found[None] = exact(queries, full, k)[1] if known is None else known.ids
     of = {s: 100 * quality(ids, torch.arange(len(queries))) for s, ids in found.items()}  # (Q,) each, per cent
     goal = of[None] - drop if target is None else torch.full_like(of[None], target)
     rows = [_row(s, each, goal, settings.flops(s, indexes, database.shape)) for s, each in of.items()]
     frontier = _frontier(rows[:-1])
     places = sorted({*frontier, *_shortest(rows[:-1]), len(rows) - 1})
-    ways = {i: settings.way(list(found)[i], indexes, full, EFFORT[engine], k) for i in places}
+    ways = {i: settings.way(list(found)[i], indexes, full, effort, k) for i in places}
     for i, seconds in _clock(ways, known, queries[:batch], repeats).items():
         rows[i] |= {"seconds": seconds, "frontier": i in frontier}
-    target = goal[::2].mean().item()
-    table, best = _choose(rows, target)
+    table, best = _choose(rows, target := goal[::2].mean().item())
     return Planned(table, rows[best], target, ways[best])
+
+
+def _checked(database: Rows, queries: Rows, k: int, repeats: int, batch: int | None) -> tuple[Tensor, Tensor]:
+    database = checks.database(database)
+    queries = checks.asked(queries, database.shape, k)
+    if len(queries) < 2:
+        raise RequestError(f"{len(queries)} queries: a plan needs two at least, one to choose and one to check.")
+    checks.number("repeats", repeats)
+    checks.number("batch", 1 if batch is None else batch)
+    return database, queries
+
+
+def _efforts(engine: str, efforts: Sequence[int]) -> tuple[str, Sequence[int]]:
+    """Return how the engine calls its effort, and which ones to try."""
+    if engine not in EFFORT:
+        raise unknown("engine", engine, EFFORT)
+    name, default = EFFORT[engine]
+    if efforts and not name:
+        raise RequestError(f"engine {engine!r} looks at all rows, whatever efforts {list(efforts)}: leave them out.")
+    return name, efforts or [default]
+
+
+def _lengths(lengths: Sequence[int], k: int, rows: int) -> list[int]:
+    """Return the lengths that can be tried, each once, and say where they are others than those asked for."""
+    able = sorted({min(checks.number("length", length), rows) for length in lengths if length >= k})
+    if able and able != sorted(set(lengths)):
+        warnings.warn(f"of the lengths {list(lengths)}, {able} are tried: k = {k}, of {rows} rows.", stacklevel=3)
+    return able or list(lengths)  # which the grid refuses, by their names
 
 
 def _row(s: settings.Setting | None, of: Tensor, goal: Tensor, flops: int | None) -> dict:

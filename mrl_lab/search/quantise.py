@@ -20,7 +20,6 @@ Measured (1,000,000 rows, 256 queries, k = 50, 2 cores with VNNI): int8 pays fro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -30,47 +29,47 @@ from mrl_lab.errors import RequestError, unknown
 from mrl_lab.search import checks
 
 
-class Stored(Protocol):
-    """A table (N, m) that multiplies itself with queries."""
+class Stored:
+    """A table (N, m) that multiplies itself with queries; made by :func:`store`.
 
-    shape: tuple[int, int]
-    bytes: int
-    dtype: torch.dtype  # of raw scores
+    Attributes:
+        rows: what is stored, a line a row. shape: (N, m). bytes: of one stored row. dtype: of raw scores.
+    """
 
-    def __len__(self) -> int: ...
+    dtype: torch.dtype
 
-    def prepare(self, queries: Tensor) -> Tensor:
-        """Queries (Q, m) -> (m, Q), as :meth:`product` takes them."""
-
-    def product(self, rows: slice, prepared: Tensor, out: Tensor) -> None:
-        """Write the raw scores (b, Q) of some rows into ``out``."""
-
-    def restore(self, scores: Tensor, queries: Tensor) -> Tensor:
-        """Raw scores (Q, k) -> approximate inner products with the queries (Q, m)."""
-
-
-class _Table:
-    """What all stored tables share."""
-
-    def __init__(self, rows: Tensor, width: int, bytes_: int) -> None:
-        self.rows, self.shape, self.bytes = rows, (len(rows), width), bytes_
+    def __init__(self, rows: Tensor, width: int) -> None:
+        self.rows, self.shape, self.bytes = rows, (len(rows), width), rows.shape[1] * rows.element_size()
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def prepare(self, queries: Tensor) -> Tensor:
+        """Queries (Q, m) -> (m, Q), as :meth:`product` takes them."""
+        raise NotImplementedError
+
+    def product(self, rows: slice, prepared: Tensor, out: Tensor) -> None:
+        """Write the raw scores (b, Q) of some rows into ``out``."""
+        raise NotImplementedError
+
+    def restore(self, scores: Tensor, queries: Tensor) -> Tensor:
+        """Raw scores (Q, k) -> approximate inner products with the queries (Q, m)."""
+        raise NotImplementedError
+
 
 def _by_blocks(rows: Tensor, code: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the codes of rows (N, m), made a block at a time: what is made on the way is as large as the rows."""
-    return torch.cat([code(block) for block in rows.split(2**16)])
+    """Return the codes of rows (N, m), made a block at a time: what is made on the way is as large as the rows.
+
+    In float32 at least, where half precision would round steps and means.
+    """
+    return torch.cat([code(block.to(torch.promote_types(rows.dtype, torch.float32))) for block in rows.split(2**16)])
 
 
-class Plain(_Table):
+class Plain(Stored):
     """Floating point rows (N, m), kept as they are."""
 
     def __init__(self, rows: Tensor) -> None:
-        if not rows.is_floating_point():
-            raise RequestError(f"a database to search holds floating point numbers, got {rows.dtype}: use .float().")
-        super().__init__(rows, rows.shape[-1], rows.shape[-1] * rows.element_size())
+        super().__init__(rows, rows.shape[1])
         self.dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32
 
     def prepare(self, queries: Tensor) -> Tensor:
@@ -86,16 +85,16 @@ class Plain(_Table):
 POWER = 0.75  # of the largest value of a dim, in its step
 
 
-class Int8(_Table):
+class Int8(Stored):
     """One byte a value, in steps of its dim."""
 
     dtype = torch.int32
 
     def __init__(self, rows: Tensor) -> None:
-        largest = torch.maximum(rows.amax(0), -rows.amin(0)).clamp(min=1e-12)  # (m,)
+        largest = torch.maximum(rows.amax(0), -rows.amin(0)).float().clamp(min=1e-12)  # (m,)
         self.steps = largest**POWER * (largest ** (1 - POWER)).max() / 127
         codes = _by_blocks(rows, lambda block: (block / self.steps).round().to(torch.int8))
-        super().__init__(codes, rows.shape[1], rows.shape[1])
+        super().__init__(codes, rows.shape[1])
 
     def prepare(self, queries: Tensor) -> Tensor:
         stretched = queries * self.steps
@@ -112,15 +111,15 @@ class Int8(_Table):
         return (stretched.abs().amax(1, keepdim=True) / 127).clamp(min=1e-30)  # (Q, 1)
 
 
-class Binary(_Table):
+class Binary(Stored):
     """One bit a value: above its mean over the database, or not."""
 
     dtype = torch.int32
 
     def __init__(self, rows: Tensor) -> None:
-        self.means = rows.mean(0)  # (m,)
+        self.means = rows.mean(0, dtype=torch.promote_types(rows.dtype, torch.float32))  # (m,)
         packed = _by_blocks(rows, lambda block: torch.from_numpy(np.packbits((block > self.means).numpy(), axis=1)))
-        super().__init__(packed, rows.shape[1], packed.shape[1])
+        super().__init__(packed, rows.shape[1])
 
     def prepare(self, queries: Tensor) -> Tensor:
         return self._signs(queries).T.contiguous()
@@ -137,20 +136,28 @@ class Binary(_Table):
         return (2 * scores - signs) / self.shape[1]
 
 
-FORMS = {"float32": Plain, "float16": lambda rows: Plain(rows.half()), "int8": Int8, "binary": Binary}
+def _half(rows: Tensor) -> Plain:
+    half, long = rows.half(), checks.lengths(rows)
+    lost = ~((checks.lengths(half) - long).abs() <= 0.01 * long)  # overflown, or rounded to nothing
+    if lost.any():
+        raise RequestError(
+            f"row {int(lost.nonzero()[0, 0])} of database does not fit float16, which holds 6e-8 to 65,504: scale the "
+            "rows, as unit_rows does."
+        )
+    return Plain(half)
 
 
-def store(rows: Tensor, form: str = "float32") -> Stored:
-    """Return rows (N, m) stored in one of :data:`FORMS`, ready for :func:`mrl_lab.search.exact`.
+FORMS = {"float32": Plain, "float16": _half, "int8": Int8, "binary": Binary}
+
+
+def store(rows: checks.Rows, form: str = "float32") -> Stored:
+    """Return rows (N, m) stored in one of :data:`FORMS`, checked and ready for :func:`mrl_lab.search.exact`.
+
+    "float32" keeps the rows as they are, whatever their type, and copies nothing.
 
     Raises:
-        RequestError: an unknown form, or rows that are not a table of finite floating point numbers.
+        RequestError: an unknown form, or rows that :func:`mrl_lab.search.checks.database` refuses.
     """
     if form not in FORMS:
         raise unknown("form", form, FORMS)
-    if rows.ndim != 2 or not rows.is_floating_point():
-        raise RequestError(
-            f"rows to store are a table of floating point numbers, got {tuple(rows.shape)} {rows.dtype}."
-        )
-    checks.finite(rows)
-    return FORMS[form](rows)
+    return FORMS[form](checks.database(rows))

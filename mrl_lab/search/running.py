@@ -15,8 +15,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mrl_lab.errors import RequestError
-
 GROUP = 32  # rows of a group, half as many from k = 100 on; 16 and 64 are within 10 %
 SPARSE = 2  # above one group in two it pays to raise the bar first; 3 and 4 do no better
 
@@ -41,8 +39,6 @@ class RunningBest:
         """Take the scores (b, Q) of rows ``start`` to start + b; b is a multiple of :data:`GROUP`."""
         groups = scores.view(-1, self.group, scores.shape[1])  # (b, Q) -> (groups, rows of a group, Q)
         peaks = groups.amax(1)
-        if not peaks[:, 0].isfinite().all():  # one query tells: a NaN spoils its row for all of them, and its group
-            raise RequestError(f"database rows {start} to {start + len(scores) - 1} hold NaN or infinite values.")
         hits = (peaks > self.bar).nonzero()
         if SPARSE * len(hits) <= peaks.numel():
             self._keep(groups, *hits.T, start)

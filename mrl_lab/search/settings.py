@@ -18,6 +18,7 @@ from mrl_lab.search import cost
 from mrl_lab.search.ann import Hnsw, Ivf
 from mrl_lab.search.flat import Found, exact
 from mrl_lab.search.nested import Nested
+from mrl_lab.search.quantise import Stored
 from mrl_lab.search.shortlist import rerank
 
 
@@ -76,7 +77,7 @@ def flops(s: Setting | None, indexes: dict[int, Nested], shape: tuple[int, int])
     return found + cost.exact(s.length, s.rerank_dim)
 
 
-def way(s: Setting | None, indexes: dict[int, Nested], full: Tensor, effort: str, k: int) -> Callable[[Tensor], Found]:
+def way(s: Setting | None, indexes: dict[int, Nested], full: Stored, effort: str, k: int) -> Callable[[Tensor], Found]:
     """Return the search of one setting."""
     if s is None:
         return lambda queries: exact(queries, full, k)

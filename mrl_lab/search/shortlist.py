@@ -23,13 +23,14 @@ from torch import Tensor
 from mrl_lab.cuts import check_sizes, prefix, unit_prefix
 from mrl_lab.errors import RequestError
 from mrl_lab.search import checks
+from mrl_lab.search.checks import Rows
 from mrl_lab.search.flat import Found
 
 BUFFER = 2**19  # values gathered at once
 
 
 @torch.no_grad()
-def rerank(queries: Tensor, database: Tensor, ids: Tensor, m: int, k: int | None = None) -> Found:
+def rerank(queries: Rows, database: Rows, ids: Tensor, m: int, k: int | None = None) -> Found:
     """Order each query's candidates by cosine on the first ``m`` dims, each prefix normalised after the cut.
 
     Args:
@@ -41,17 +42,19 @@ def rerank(queries: Tensor, database: Tensor, ids: Tensor, m: int, k: int | None
         scores (Q, k), falling, and ids (Q, k); equal scores are ordered by id.
 
     Raises:
-        RequestError: tables of other widths, candidates that do not exist, or k above K.
+        RequestError: tables of other widths, candidates that do not exist or stand there twice, k above K, NaN or
+            infinite values in a query or in the first ``m`` dims of a candidate: the only rows that are looked at.
     """
-    k = ids.shape[-1] if k is None else k
-    checks.request(queries, tuple(database.shape), k, ids.shape[-1])
-    checks.candidates(ids, len(queries), len(database))
-    ids = ids.sort(dim=1).values  # so that the stable sort by score leaves equals in the order of ids
+    database = checks.floats(database, "database")
+    queries = checks.asked(queries, database.shape, 1)
+    ids = checks.candidates(ids, len(queries), len(database))
+    k = checks.neighbours(ids.shape[1] if k is None else k, ids.shape[1])
+    checks.same_place(queries, database)
     found = _cosines(unit_prefix(queries, m), prefix(database, m), ids).sort(dim=1, descending=True, stable=True)
     return found.values[:, :k], ids.gather(1, found.indices[:, :k])
 
 
-def funnel(queries: Tensor, database: Tensor, ids: Tensor, dims: Sequence[int], lists: Sequence[int]) -> Found:
+def funnel(queries: Rows, database: Rows, ids: Tensor, dims: Sequence[int], lists: Sequence[int]) -> Found:
     """Order the first ``lists[i]`` of the candidates by ``dims[i]``, stage after stage.
 
     Args:
@@ -61,7 +64,11 @@ def funnel(queries: Tensor, database: Tensor, ids: Tensor, dims: Sequence[int], 
     Raises:
         RequestError: dims or lists that are not as said, or what :func:`rerank` refuses.
     """
-    dims, lists = check_sizes(dims, database.shape[1]), list(lists)
+    dims, lists = (
+        check_sizes(dims, checks.floats(database, "database").shape[-1]),
+        [checks.number("list length", n) for n in lists],
+    )
+    ids = checks.row_numbers(ids, 2, len(queries), len(database), "candidates")
     if (
         len(lists) != len(dims)
         or lists != sorted(lists, reverse=True)
@@ -86,6 +93,8 @@ def _cosines(unit: Tensor, database: Tensor, ids: Tensor) -> Tensor:
         some = ids[start : start + step]
         rows = torch.index_select(database, 0, some.reshape(-1), out=buffer[: some.numel()])
         rows = rows.view(*some.shape, m).to(unit.dtype)  # (q K, m) -> (q, K, m)
+        long = torch.linalg.vector_norm(rows, dim=2)  # (q, K)
+        checks.gathered(long, some)
         inner = torch.bmm(rows, unit[start : start + step, :, None])[:, :, 0]  # (q, K, m) (q, m, 1) -> (q, K)
-        cosines[start : start + step] = inner / torch.linalg.vector_norm(rows, dim=2).clamp(min=1e-12)
+        cosines[start : start + step] = inner / long.clamp(min=1e-12)
     return cosines
