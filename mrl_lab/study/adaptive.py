@@ -9,43 +9,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import pandas as pd
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mrl_lab import cuts, runs, score, search
-from mrl_lab.data import Labelled
+from mrl_lab import cuts, score, search
+from mrl_lab.lab import Recipe, embed, kept, trained
 from mrl_lab.search import cost
 from mrl_lab.study.gallery import K, Quest, gallery
-from mrl_lab.study.models import Model, Recipe, embed, settings, trained
+from mrl_lab.study.models import Model
+from mrl_lab.study.pictures import Pictures
 from mrl_lab.study.speed import Setup, timed
 
 
+@kept
 def searched(
-    method: str, spec: Model, data: Labelled, recipe: Recipe, seed: int, setups: Sequence[Setup]
+    spec: Model, task: Pictures, recipe: Recipe, seed: int, setups: Sequence[Setup], method: str
 ) -> pd.DataFrame:
     """Search with one model at one seed, in each setup; a smaller database is the head of the largest.
 
     Rows map@10 with multiply-adds, for a method M: "M, single-shot" at every size; "M, funnel" from each D_s; "M, int8"
     and the other forms at every size, with their bytes. Then the grid and what :mod:`mrl_lab.study.speed` times.
     """
-
-    def make() -> pd.DataFrame:
-        encoder = trained(spec, data, recipe, seed).encoder
-        whole = gallery(encoder, data.train, max(setup.views for setup in setups), seed)
-        z, y = normalize(embed(encoder, data.test.images), dim=1), data.test.labels
-        rows = []
-        for setup in setups:
-            quest = Quest(method, seed, whole.first(setup.views), z[: setup.queries], y[: setup.queries])
-            rows += single_shot(quest, setup) + funnels(quest, setup) + (forms(quest, setup) if setup.forms else [])
-            rows += timed(quest, setup)
-        return score.table(rows)
-
-    key = settings("searched", spec, data, recipe, seed)
-    key |= {"method": method, "setups": [asdict(setup) for setup in setups]}
-    return runs.remember(key, make)
+    encoder, data = trained(spec, task, recipe, seed).encoder, task.data
+    whole = gallery(encoder, data.train, max(setup.views for setup in setups), seed)
+    z, y = normalize(embed(encoder, data.test.images), dim=1), data.test.labels
+    rows = []
+    for setup in setups:
+        quest = Quest(method, seed, whole.first(setup.views), z[: setup.queries], y[: setup.queries])
+        rows += single_shot(quest, setup) + funnels(quest, setup) + (forms(quest, setup) if setup.forms else [])
+        rows += timed(quest, setup)
+    return score.table(rows)
 
 
 def single_shot(quest: Quest, setup: Setup) -> list[dict]:

@@ -12,15 +12,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mrl_lab import cascade, runs, score
-from mrl_lab.data import Labelled
-from mrl_lab.study.models import Model, Recipe, embed, settings, trained
+from mrl_lab import cascade, score
+from mrl_lab.lab import Recipe, embed, kept, trained
+from mrl_lab.study.models import Model
+from mrl_lab.study.pictures import Pictures
 
 EQUAL = 0.2  # points of top-1 within which two accuracies count as equal
 
 
+@kept
 def cascades(
-    nested: Model, separate: Sequence[Model], data: Labelled, recipes: Mapping[str, Recipe], seed: int, splits: int = 30
+    nested: Model, separate: Sequence[Model], task: Pictures, recipes: Mapping[str, Recipe], seed: int, splits: int = 30
 ) -> pd.DataFrame:
     """Score MRL and FF as cascades on the test split, with calibrated and with plain confidences, and each plain size.
 
@@ -32,24 +34,19 @@ def cascades(
         recipes: of "MRL" and "FF".
         splits: into pictures that thresholds are fitted on (a fifth) and others that are scored.
     """
-
-    def make() -> pd.DataFrame:
-        rows = []
-        for method, models in {"MRL": [nested], "FF": separate}.items():
-            logits = {m: one for model in models for m, one in _logits(model, data, recipes[method], seed).items()}
-            rows += _scored(logits, data.test.labels, method, seed, splits)
-        table = score.table(rows)
-        return pd.concat([table, ratios(table, seed)], ignore_index=True)
-
-    key = settings("cascades", nested, data, recipes["MRL"], seed) | {"splits": splits}
-    return runs.remember(key | {"FF": [settings("", m, data, recipes["FF"], seed) for m in separate]}, make)
+    rows = []
+    for method, models in {"MRL": [nested], "FF": separate}.items():
+        logits = {m: one for model in models for m, one in _logits(model, task, recipes[method], seed).items()}
+        rows += _scored(logits, task.data.test.labels, method, seed, splits)
+    table = score.table(rows)
+    return pd.concat([table, ratios(table, seed)], ignore_index=True)
 
 
-def _logits(model: Model, data: Labelled, recipe: Recipe, seed: int) -> dict[int, Tensor]:
+def _logits(model: Model, task: Pictures, recipe: Recipe, seed: int) -> dict[int, Tensor]:
     """Logits {m: (n, C)} of the test pictures."""
-    classifier = trained(model, data, recipe, seed)
+    classifier = trained(model, task, recipe, seed)
     with torch.no_grad():
-        return classifier.head(embed(classifier.encoder, data.test.images))
+        return classifier.head(embed(classifier.encoder, task.data.test.images))
 
 
 def _scored(logits: dict[int, Tensor], y: Tensor, method: str, seed: int, splits: int) -> list[dict]:

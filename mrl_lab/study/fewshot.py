@@ -13,9 +13,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mrl_lab import runs, score
+from mrl_lab import score
 from mrl_lab.data import Labelled, Split
-from mrl_lab.study.models import Model, Recipe, embed, settings, trained
+from mrl_lab.lab import Recipe, embed, kept, trained
+from mrl_lab.study.models import Model
+from mrl_lab.study.pictures import Pictures
 
 ASKED = 15  # pictures of each class that an episode asks for
 CLOSE = 1.0  # points below the best within which a size is enough
@@ -27,8 +29,8 @@ def draw(classes: Sequence[int], count: int, seed: int) -> list[int]:
     return [classes[i] for i in chosen.sort().values.tolist()]
 
 
+@kept
 def few_shot(
-    method: str,
     spec: Model,
     data: Labelled,
     unseen: Sequence[int],
@@ -44,21 +46,16 @@ def few_shot(
     Rows "1-shot unseen", "1-shot seen" ... (per cent, mean over episodes), and "1-shot unseen log2 dims" ...: log2 of
     the smallest size within :data:`CLOSE` points of the best. Examples and questions are test pictures.
     """
-
-    def make() -> pd.DataFrame:
-        seen = [c for c in range(len(data.classes)) if c not in set(unseen)]
-        encoder = trained(spec, data.select(seen), recipe, seed).encoder
-        rows = []
-        for word, classes in (("unseen", list(unseen)), ("seen", draw(seen, len(unseen), seed))):
-            test = data.select(classes).test
-            z = embed(encoder, test.images)
-            for n in shots:
-                found = accuracies(z, test, sizes, n, episodes, seed)
-                rows += _rows(found, method, f"{n}-shot {word}", seed, episodes)
-        return score.table(rows)
-
-    key = settings("few-shot", spec, data, recipe, seed) | {"method": method, "unseen": list(unseen)}
-    return runs.remember(key | {"sizes": list(sizes), "shots": list(shots), "episodes": episodes}, make)
+    seen = [c for c in range(len(data.classes)) if c not in set(unseen)]
+    encoder = trained(spec, Pictures(data.select(seen)), recipe, seed).encoder
+    rows = []
+    for word, classes in (("unseen", list(unseen)), ("seen", draw(seen, len(unseen), seed))):
+        test = data.select(classes).test
+        z = embed(encoder, test.images)
+        for n in shots:
+            found = accuracies(z, test, sizes, n, episodes, seed)
+            rows += _rows(found, f"{n}-shot {word}", seed, episodes)
+    return score.table(rows)
 
 
 def accuracies(z: Tensor, test: Split, sizes: Sequence[int], shots: int, episodes: int, seed: int) -> dict[int, float]:
@@ -82,14 +79,7 @@ def _episode(y: Tensor, shots: int, random: torch.Generator) -> tuple[Tensor, Te
     return order[place < shots], order[(place >= shots) & (place < shots + ASKED)]
 
 
-def _rows(found: dict[int, float], method: str, metric: str, seed: int, episodes: int) -> list[dict]:
+def _rows(found: dict[int, float], metric: str, seed: int, episodes: int) -> list[dict]:
     enough = min(m for m, value in found.items() if value >= max(found.values()) - CLOSE)
-    rows = score.tidy(found, method=method, metric=metric, seed=seed, n=episodes)
-    needed = {
-        "method": method,
-        "seed": seed,
-        "metric": f"{metric} log2 dims",
-        "value": math.log2(enough),
-        "n": episodes,
-    }
-    return [*rows, needed]
+    needed = {"seed": seed, "metric": f"{metric} log2 dims", "value": math.log2(enough), "n": episodes}
+    return [*score.tidy(found, method="", metric=metric, seed=seed, n=episodes), needed]

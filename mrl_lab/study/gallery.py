@@ -17,8 +17,8 @@ from mrl_lab import score, search
 from mrl_lab.cuts import unit_prefix
 from mrl_lab.data import Split
 from mrl_lab.data.views import view
+from mrl_lab.lab import embed
 from mrl_lab.search.planning import Quality
-from mrl_lab.study.models import embed
 
 BLOCK = 1000  # pictures embedded at a time: fresh memory for all of a view takes 1.4 times as long
 K = 10  # neighbours that are returned and scored
