@@ -1,3 +1,8 @@
+"""Studies: what the notebooks ask of the parts. A task, or one kind of question, a module; one tidy table an answer.
+
+Models are trained, tuned and swept by :mod:`mrl_lab.lab`, which computes nothing twice: a study that was stopped goes
+on where it was, and a slider or a second notebook trains nothing again.
+
 * 00, 01: models, pictures, controls; the first two serve others too
 * 02: adaptive, gallery, cascades, fewshot, judged, speed
 * 03, 04: sentences/   05: tokens/   06: clusters/
