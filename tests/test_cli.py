@@ -12,7 +12,7 @@ import pytest
 from small_notebooks import alive, command, environment, wait_until, write
 
 from mrl_lab import check, cli
-from mrl_lab.report import execute, jobs, kernel, notebooks, record, worker
+from mrl_lab.report import execute, faces, jobs, kernel, notebooks, record, worker
 
 NOTES = """\
 from mrl_lab import runs
@@ -191,11 +191,40 @@ class NeverReady:
     stop_channels = start_channels
 
 
-def test_a_kernel_that_does_not_answer_is_started_once_more_and_no_more(monkeypatch):
+@pytest.mark.parametrize("call", ["sys.exit(0)", "raise SystemExit", "exit()", "quit()"])
+def test_a_cell_that_ends_the_run_early_is_a_failure_and_named(folder, capsys, call):
+    write(folder / "notebooks", "03_leaves", "x = 1", f"import sys\n{call}", "y = 2")
+    assert lab(folder, "run", "03") == 1
+    text = capsys.readouterr().err
+    assert "failed in cell [3]" in text
+    assert kernel.EARLY in text
+    assert (folder / "out" / "03_leaves" / "seconds.failed" / "page.html").is_file()
+
+
+def test_what_a_user_s_own_start_up_sets_is_no_part_of_a_run(folder, monkeypatch):
+    profile = folder / "ipython" / "profile_default"
+    (profile / "startup").mkdir(parents=True)
+    (profile / "ipython_config.py").write_text("c.InteractiveShellApp.exec_lines = ['by_profile = 1']")
+    (profile / "startup" / "00.py").write_text("by_startup_file = 1")
+    (folder / "startup.py").write_text("by_python = 1")
+    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(folder / "startup.py"))
+    write(folder / "notebooks", "03_alone", "assert not [name for name in dir() if name.startswith('by_')], dir()")
+    assert lab(folder, "run", "03") == 0
+
+
+def test_a_folder_whose_name_begins_with_a_dash(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert cli.main(["run", "01", "-p", "dim", "13", "--out", "./-dash"]) == 1
+    assert (folder / "-dash" / "01_train" / "seconds-dim=13.failed" / "page.html").is_file()
+    assert "--out ./-dash" in capsys.readouterr().err
+
+
+def test_a_kernel_that_does_not_answer_is_started_once_more_and_no_more(monkeypatch, tmp_path):
     launched = []
-    monkeypatch.setattr(kernel, "_launch", lambda: launched.append(NeverReady()) or launched[-1])
+    monkeypatch.setattr(kernel, "_launch", lambda _: launched.append(NeverReady()) or launched[-1])
     with pytest.raises(RuntimeError):
-        kernel.start()
+        kernel.start(tmp_path)
     assert [k.stopped for k in launched] == [True, True]
 
 
@@ -314,12 +343,12 @@ def test_done_means_finished_with_this_key_and_a_page(tmp_path):
 def test_a_tidied_notebook_keeps_the_html_face_of_a_widget_only(tmp_path):
     file = write(tmp_path, "x", "1")
     notebook = nbformat.read(file, as_version=4)
-    both = {kernel.WIDGET: {"model_id": "1"}, "text/html": "<b>slider</b>"}
+    both = {faces.WIDGET: {"model_id": "1"}, "text/html": "<b>slider</b>"}
     notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", both)]
     notebook.metadata.papermill = {"input_path": "/somewhere", "output_path": "/else", "duration": 1.5}
     notebook.metadata.widgets = {"state": {}}
     nbformat.write(notebook, file)
-    kernel.tidy(file)
+    kernel.tidy(file, tmp_path)
     notebook = nbformat.read(file, as_version=4)
     assert notebook.cells[-1].outputs[0].data == {"text/html": "<b>slider</b>"}
     assert notebook.metadata.papermill == {"duration": 1.5}
