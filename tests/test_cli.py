@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -261,6 +263,114 @@ def test_ctrl_c_ends_everything_and_leaves_nothing(folder):
     assert "same command again continues" in process.stderr.read()
     assert not alive((folder / "pid").read_text())
     assert [f.name for f in (folder / "out").rglob("*") if f.suffix != ".lock"] == [".running"]
+
+
+# -------------------------------------------------------------------------------------------------- a full disk
+
+
+FULL = OSError(28, "No space left on device")
+
+
+class Idle:
+    """A kernel that does nothing."""
+
+    def shutdown_kernel(self, now):
+        pass
+
+
+def perform(folder: Path, monkeypatch, failure: kernel.Failure | None, **broken: object) -> list[dict]:
+    """Run a job in this process with a kernel that ends so; return what was told."""
+    monkeypatch.setenv("MRL_LAB_RUN", "")
+    monkeypatch.setattr(kernel, "start", lambda home: Idle())
+    monkeypatch.setattr(kernel, "run", lambda *_: failure)
+    for name, error in broken.items():
+        monkeypatch.setattr(f"mrl_lab.report.{name}", raising(error))
+    job = {"name": "a", "tag": "b", "out": str(folder / "out"), "notebook": "", "changed": {}, "key": "k"}
+    (folder / "out" / ".running").mkdir(parents=True)
+    told = []
+    parent = SimpleNamespace(lock=nullcontext(), undo=[])
+    worker.perform(job | {"fresh": False}, parent, lambda event, **more: told.append({"event": event} | more))
+    return told
+
+
+def raising(error: Exception):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "failure", [None, kernel.Failure(3, "1/0", "ZeroDivisionError")], ids=["all ran", "a cell failed"]
+)
+def test_a_full_disk_is_said_after_the_job_s_own_error_and_nothing_half_written_stays(tmp_path, monkeypatch, failure):
+    (told,) = perform(tmp_path, monkeypatch, failure, **{"record.write": FULL})
+    assert told["event"] == "failed"
+    assert told["error"].startswith("Nothing of this run" if failure is None else "ZeroDivisionError\nIts page")
+    assert "No space left on device. The disk is full: make room" in told["error"]
+    assert told.get("cell") == (failure and 3)
+    assert [f.name for f in (tmp_path / "out").rglob("*")] == [".running", "a--b.lock"]
+
+
+def test_when_the_index_cannot_be_written_the_job_s_error_comes_first(folder, capsys, monkeypatch):
+    (job,) = jobs.plan([notebooks.find()["02_quick"]], {}, {}, folder / "out")
+    monkeypatch.setattr(execute, "run", lambda *_: [execute.Outcome(job, "failed", error="its own error")])
+    monkeypatch.setattr(execute, "write_index", raising(FULL))
+    assert lab(folder, "run", "02") == 1
+    text = capsys.readouterr().err
+    assert text.index("its own error") < text.index("the index could not be written: [Errno 28] No space left")
+
+
+def test_what_killed_runs_left_is_cleared_by_the_next_run_of_anything(tmp_path):
+    from filelock import FileLock
+
+    for name in ("a--b", "c--d=-1"):
+        (tmp_path / ".running" / name / "123").mkdir(parents=True)
+    with FileLock(tmp_path / ".running" / "a--b.lock"):  # under way
+        worker.sweep(tmp_path)
+        assert [f.name for f in tmp_path.glob(".running/*/")] == ["a--b"]
+    worker.sweep(tmp_path)
+    assert list(tmp_path.glob(".running/*/")) == []
+
+
+# --------------------------------------------------------------------------------------------- broken notebooks
+
+
+def form_of(source: str) -> bytes:
+    """A notebook of nothing but this parameters cell."""
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": source}
+    return json.dumps({"metadata": {}, "cells": [cell]}).encode()
+
+
+BROKEN = {
+    "empty": b"",
+    "byte order mark": b"\xef\xbb\xbf" + b'{"cells": [], "metadata": {}}',
+    "merge conflict": b"<<<<<<< HEAD\n{}",
+    "no notebook": b"[1, 2]",
+    "no cells": b'{"metadata": {}}',
+    "odd metadata": b'{"cells": [], "metadata": {"mrl_lab": {"minutes": 3}}}',
+    **{form: form_of(form) for form in ("x = 0.1", "x: int = (", 'x: int = """', "x: int = 1 # \0", "x: what = 1")},
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_notebook_is_named_and_the_others_work(folder, capsys, content, monkeypatch):
+    (folder / "notebooks" / "05_broken.ipynb").write_bytes(content)
+    assert sorted(notebooks.find()) == ["00_hello", "01_train", "02_quick"]
+    assert cli.main(["list", "--json"]) == 0
+    text = capsys.readouterr()
+    assert len(json.loads(text.out)) == 3
+    assert "05_broken.ipynb" in text.err
+    assert [ok for ok, line in check.broken_notebooks() if "05_broken.ipynb" in line] == [False]
+    assert lab(folder, "run", "05") == 2
+    assert "05_broken.ipynb" in capsys.readouterr().err
+    ran = []
+    monkeypatch.setattr(execute, "run", lambda planned, *_: ran.extend(planned) or [])
+    assert lab(folder, "run", "00") == 0
+    assert "05_broken" not in capsys.readouterr().err
+    assert lab(folder, "run", "--all") == 1
+    assert capsys.readouterr().err.count("05_broken.ipynb") == 2, "before and after"
+    assert [job.name for job in ran] == ["00_hello", "00_hello", "01_train", "02_quick"]
 
 
 # --------------------------------------------------------------------------------------------- tags and keys

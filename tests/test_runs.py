@@ -3,16 +3,19 @@
 import json
 import multiprocessing
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import small_notebooks
 import torch
 
 from mrl_lab import runs
 from mrl_lab.errors import RequestError
+from mrl_lab.report import notebooks
 
 ROW = {"method": "MRL", "seed": 0, "dim": 8, "metric": "top-1", "value": 81.25, "n": 100}
 
@@ -130,6 +133,61 @@ def test_load_reads_the_finished_runs_only(tmp_path, monkeypatch):
     assert table["layer"].isna().all()
     with pytest.raises(RequestError, match="no finished runs"):
         runs.load(tmp_path / "elsewhere")
+
+
+# ------------------------------------------------------------------------------------------------ parameters
+
+
+GIVEN = {"budget": "seconds", "dim": 64, "sizes": [8, 16]}
+
+
+@pytest.mark.parametrize(
+    ("given", "cells", "words"),
+    [
+        ({"budget": "minuts"}, [], "unknown budget 'minuts'. Did you mean 'minutes'"),
+        ({"dim": "64"}, [], "'dim' is a whole number"),
+        ({"dim": 1}, [], "'dim' is from 2 to 4096, got 1"),
+        ({"sizes": [16, 8]}, [], "parameter 'sizes'"),
+        ({"sizes": [8, 128]}, [], "dim is 64"),
+        ({"budget": None}, [], "'budget' is a text"),
+        ({}, ["# Parameters\nbudgte = 'minutes'\n"], "unknown parameter 'budgte'. Did you mean 'budget'"),
+        ({}, ["# Parameters\ndim = 32\nseed = 3\n"], "unknown parameter 'seed'"),
+        (None, [], "parameter 'budget' of 01_mrl is not set: run the parameters cell first"),
+    ],
+)
+def test_wrong_parameters_of_a_kernel_are_one_clear_error(given, cells, words, tmp_path):
+    notebook = notebooks.read(small_notebooks.write(tmp_path, "01_mrl"))
+    with pytest.raises(RequestError, match=re.escape(words)):
+        notebook.check({} if given is None else GIVEN | given, ["", "%time 1", *cells])
+
+
+@pytest.mark.parametrize(
+    ("given", "cells"),
+    [
+        ({}, []),
+        ({"dim": 32, "other": object()}, ["# Parameters\ndim = 32\n"]),
+        ({}, ["seed: int = 0  # mine", "# Parameters\nseed = 3\n", "x.y: int = 1"]),  # a copy with more of its own
+    ],
+)
+def test_right_parameters_of_a_kernel_pass(given, cells, tmp_path):
+    notebooks.read(small_notebooks.write(tmp_path, "01_mrl")).check(GIVEN | given, ["%time 1", *cells])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", [{"budgte": "minutes"}, {"budget": "minuts"}])
+def test_plain_papermill_stops_at_the_first_call_with_that_error(wrong, tmp_path, monkeypatch):
+    import papermill
+
+    file = small_notebooks.write(tmp_path, "01_mrl", "from mrl_lab import runs\nrun = runs.start('01_mrl')", "1/0")
+    monkeypatch.setenv("MRL_LAB_NOTEBOOKS", str(tmp_path))
+    monkeypatch.delenv("MRL_LAB_RUN", raising=False)
+    with pytest.raises(papermill.PapermillExecutionError, match=r"RequestError: unknown .*Did you mean"):
+        papermill.execute_notebook(file, tmp_path / "out.ipynb", wrong, progress_bar=False)
+
+
+def test_a_notebook_whose_file_is_not_at_hand_is_not_checked(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRL_LAB_NOTEBOOKS", str(tmp_path))
+    assert notebooks.original("01_mrl") is None
 
 
 # ------------------------------------------------------------------------------------------ computing once
@@ -318,7 +376,7 @@ def test_a_run_that_remembers_nothing_has_spent_nothing_on_it(run):
     assert runs.spent(run.folder, 100) == (0, 0)
 
 
-# ------------------------------------------------------------------------------------------ computing once
+# ------------------------------------------------------------------------------------------ what is refused
 
 
 def test_settings_that_are_no_plain_values_are_refused(cache):

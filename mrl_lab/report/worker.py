@@ -18,6 +18,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -55,8 +56,11 @@ def main() -> None:
     def tell(event: str, **more: object) -> None:
         print(json.dumps({"event": event, **more}), file=lines, flush=True)
 
-    job = json.loads(sys.stdin.readline())
-    orphan = Orphan()
+    perform(json.loads(sys.stdin.readline()), Orphan(), tell)
+
+
+def perform(job: dict, orphan: Orphan, tell: Tell) -> None:
+    """Run a job unless it is done already, and ``tell`` what becomes of it; nothing half-finished is left."""
     out = Path(job["out"]).absolute()  # papermill takes a name that begins with a dash, or s3:, for something else
     place = out / job["name"] / job["tag"]
     running = out / ".running" / f"{job['name']}--{job['tag']}"
@@ -65,10 +69,12 @@ def main() -> None:
         if not job["fresh"] and record.is_done(place, job["key"]):
             tell("already")
             return
+        began = time.monotonic()
         try:
             _run(job, running, place, orphan, tell)
         except OSError as error:
-            tell("failed", error=f"Nothing of this run could be kept: {_explained(error)}")
+            seconds, text = time.monotonic() - began, f"Nothing of this run could be kept: {_explained(error)}"
+            tell("failed", seconds=seconds, error=text)
         finally:
             restore(running, place)
 
