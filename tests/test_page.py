@@ -7,7 +7,7 @@ from browser import assert_page_works, opened
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from small_runs import CLAIMS, code, figure, slider, write
 
-from mrl_lab.report import page
+from mrl_lab.report import index, page
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -53,6 +53,25 @@ def test_the_header_says_what_ran_how_when_and_on_what(tmp_path):
 )
 def test_durations_as_one_says_them(seconds, text):
     assert page.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("times", "text"),
+    [
+        ({"duration": 58.2}, "58 s"),  # published before the others were noted
+        ({"duration": 58.2, "computed": 50.0, "reused": 0.0}, "computed in 58 s"),
+        ({"duration": 58.2, "computed": 0.2, "reused": 3345.1}, "computed in 55 min 45 s, drawn again in 58 s"),
+        (
+            {"duration": 58.2, "computed": 4.0, "reused": 3345.1},
+            "computed in 58 s, and 55 min 45 s of earlier work reused",
+        ),
+    ],
+)
+def test_time_computed_and_time_reused_as_one_says_them(times, text, tmp_path):
+    assert page.took(times) == text
+    folder = write(tmp_path, "01_mrl", "minutes", **times)
+    assert f"<span>{text}</span>" in html(folder)
+    assert f"<span>{text}</span>" in index.write_index(tmp_path).read_text()
 
 
 def test_a_first_look_says_so_and_other_pages_count_their_claims(tmp_path):
@@ -125,16 +144,6 @@ def test_of_several_faces_the_one_that_needs_nothing_else_is_shown(tmp_path):
     main = html(write(tmp_path, "01_mrl", "minutes", [code("show()", faces)])).partition("<main>")[2]
     assert "<b>seen</b>" in main
     assert "$(" not in main
-
-
-def test_many_lines_about_results_are_one_and_few_stay(tmp_path):
-    few = "".join(f"made {i:08x} in {20 + i} s\n" for i in range(3))
-    many = few + f"loss 0.5\nmade {7:08x} in 1037 s" + f"reused {9:08x}, made in 30 s\n"
-    notebook = [code("few()", few), code("many()", many, "made up in 3 s\n")]
-    text = html(write(tmp_path, "01_mrl", "minutes", notebook)).partition("<main>")[2]
-    assert text.count("made 0000000") == 3
-    assert "results made: 4, 1,100 s; results reused: 1, 30 s\nloss 0.5" in text
-    assert "made up in 3 s" in text
 
 
 def test_nothing_that_a_user_gave_is_read_as_html(tmp_path):
