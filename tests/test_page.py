@@ -1,22 +1,26 @@
 """A page from a finished run: complete, safe, alone in its file, and readable on every screen."""
 
 import re
+from io import StringIO
 
+import numpy as np
+import pandas as pd
 import pytest
 from browser import assert_page_works, opened
+from eyes import contrast
+from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from small_runs import CLAIMS, code, figure, slider, write
 
+from mrl_lab import plots
 from mrl_lab.report import page
 
 HOSTILE = "<script>alert(1)</script>"
 
 
-def svg() -> dict[str, str]:
-    from io import StringIO
-
+def svg(drawn: Figure | None = None) -> dict[str, str]:
     file = StringIO()
-    figure().savefig(file, format="svg", metadata={"Date": None})
+    (drawn or figure()).savefig(file, format="svg", metadata={"Date": None})
     return {"image/svg+xml": file.getvalue(), "text/plain": "<Figure>"}
 
 
@@ -207,6 +211,33 @@ def test_ink_of_text_and_figures_follows_light_and_dark(browser, tmp_path):
     ink, figure_ink, paper = seen["dark"]
     assert ink == figure_ink
     assert brightness(ink) > 200 > 40 > brightness(paper)
+
+
+UNDER = """() => [...document.querySelectorAll("main svg text")].map(text => {
+    const box = text.getBoundingClientRect(), svg = text.closest("svg");
+    const under = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2)
+        .map(e => svg.contains(e) && e.tagName === "path" ? getComputedStyle(e).fill : "none").find(f => f !== "none");
+    const paper = getComputedStyle(document.body).backgroundColor;
+    return [text.textContent, getComputedStyle(text).fill, under || paper];
+})"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_of_a_figure_stands_out_from_what_lies_under_it(browser, tmp_path, scheme):
+    plots.use_style()
+    table = pd.DataFrame(np.linspace(-40, 40, 25).reshape(5, 5))
+    figures = [plots.cells(table, "points", signed=signed) for signed in (True, False)]
+    file = page.render(write(tmp_path, "01_mrl", "minutes", [code("cells()", svg(figure)) for figure in figures]))
+    with opened(browser, file, color_scheme=scheme, viewport={"width": 1280, "height": 4000}) as shown:
+        told = shown.evaluate(UNDER)
+    weak = {text: (over, under) for text, over, under in told if contrast(rgb(over), rgb(under)) < 4.5}
+    assert len({under for _, _, under in told}) > 20, "the cells were not found"
+    assert weak == {}
+
+
+def rgb(colour: str) -> tuple[float, ...]:
+    return tuple(int(part) / 255 for part in re.findall(r"\d+", colour)[:3])
 
 
 def brightness(colour: str) -> float:

@@ -1,10 +1,13 @@
 """Figures: the same method looks the same everywhere, colours can be told apart, and what is drawn is the table."""
 
+import io
+import re
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
+from eyes import contrast
 
 from mrl_lab import plots, stats
 from mrl_lab.errors import RequestError
@@ -23,14 +26,12 @@ def table(methods=("MRL", "FF"), metric="top1", seeds=3) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(layer=None, tokens=None)
 
 
-def luminance(colour: str) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(a: str, b: str) -> float:
-    low, high = sorted([luminance(a), luminance(b)])
-    return (high + 0.05) / (low + 0.05)
+def drawn(figure) -> str:
+    """Return the figure as SVG in the package's style."""
+    file = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(file, format="svg")
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("look", plots.LOOKS, ids=lambda look: look.colour)
@@ -91,6 +92,18 @@ def test_heatmap_holds_the_numbers_and_differences():
     assert texts == ["54.0", "56.0", "60.0", "55.0", "57.0", "61.0"]
     less = [t.get_text() for t in plots.heatmap(rows, "top1", "MRL", minus="FF").axes[0].texts]
     assert set(less) == {"−5.0"}
+
+
+@pytest.mark.parametrize("signed", [True, False], ids=["differences", "scores"])
+def test_each_number_stands_out_from_its_cell_and_is_not_the_ink_that_a_page_swaps(signed):
+    svg = drawn(plots.cells(pd.DataFrame(np.linspace(-50, 49, 100).reshape(5, 20)), "points", signed=signed))
+    cells = re.search(r'<g id="QuadMesh_1">(.*?)</g>', svg, re.DOTALL)[1]
+    fills = re.findall(r"<path [^>]*fill: (#\w+)", cells)
+    numbers = [t for t in re.findall("<text [^>]*>[^<]+", svg) if re.search(r">−?\d+\.\d$", t)][:100]
+    colours = [(re.findall(r"fill: (#\w+)", number) or ["#000000"])[0] for number in numbers]  # SVG's default is black
+    assert len(fills) == len(colours) == 100
+    assert min(contrast(cell, colour) for cell, colour in zip(fills, colours, strict=True)) >= 4.5
+    assert plots.INK not in colours
 
 
 def test_heatmap_frames_the_cells_that_are_named():
