@@ -188,6 +188,17 @@ def test_a_page_stands_alone_fits_and_its_sliders_move(browser, tmp_path):
 
 
 @pytest.mark.browser
+def test_wide_figures_and_small_letters_are_read_on_a_phone(browser, tmp_path):
+    plots.use_style()
+    tiny = Figure(figsize=(8.4, 2))
+    tiny.text(0.5, 0.5, "a footnote", fontsize=7)
+    figures = [tiny, Figure(figsize=(12, 1)), plots.nesting([2, 4, 8])]
+    assert_page_works(
+        browser, page.render(write(tmp_path, "01_mrl", "minutes", [code("draw()", svg(one)) for one in figures]))
+    )
+
+
+@pytest.mark.browser
 def test_the_switch_unfolds_all_code_and_folds_it_again(browser, tmp_path):
     with opened(browser, page.render(write(tmp_path, "01_mrl", "minutes", cells()))) as shown:
         code_box = shown.locator(".highlight")
@@ -251,6 +262,7 @@ def brightness(colour: str) -> float:
         ("other files", '<img src="https://example.org/x.png" alt="">'),
         ("reports errors", "<script>nothing.there</script>"),
         ("pixels wide", '<div style="width: 5000px">wide</div>'),
+        ("letters of", "<style>svg { min-width: 0 !important; width: 200px }</style>"),
         ("pictures are seen", "<style>.mrl-slider > .picture[hidden] { display: block !important }</style>"),
         ("label stays", "<script>addEventListener('input', e => e.stopPropagation(), true)</script>"),
     ],

@@ -205,7 +205,7 @@ def frontier(
         ax.plot([], [], look.marker, color=look.colour, label=method)
     for point in points.itertuples():
         at = getattr(point, x), point.value
-        ax.annotate(f"{int(getattr(point, by))}", at, (4, -4), textcoords="offset points", va="top", fontsize="x-small")
+        ax.annotate(f"{int(getattr(point, by))}", at, (4, -4), textcoords="offset points", va="top", fontsize="small")
     ax.set_xscale("log")
     ax.set(xlabel=AXES[x], ylabel=metric_name(metric))
     legend_of(ax, f"each point: one size ({AXES.get(by, by)}); filled: on the frontier")

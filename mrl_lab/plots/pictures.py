@@ -99,7 +99,7 @@ def reranked(
             moved = name == "reranked" and places[i] != i + 1
             _picture(ax, pictures[i], f"{'✓' if right else '✗'} {classes[int(labels[i])]}")
             _frame(ax, GREEN if right else RED, "-" if right else (0, (2.5, 1.5)))
-            ax.set_xlabel(f"was no. {places[i]}" if moved else "", fontsize="x-small")
+            ax.set_xlabel(f"was no. {places[i]}" if moved else "", fontsize="small")
         row[1].set_ylabel(name)
     ax = lower.subplots()
     ax.plot(costs["flops"], costs["value"], "o", color=GREY, markerfacecolor="none")
@@ -121,7 +121,7 @@ def told(images: Sequence, pooled: Sequence, words: Sequence[str], right: Sequen
         _picture(whole, images[i], "")
         _picture(coarse, pooled[i], "")
         _frame(coarse, GREEN if right[i] else RED, "-" if right[i] else (0, (2.5, 1.5)))
-        coarse.set_xlabel(words[i], fontsize="x-small")
+        coarse.set_xlabel(words[i], fontsize="small")
     return fig
 
 
