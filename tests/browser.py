@@ -43,7 +43,7 @@ def opened(browser: Browser, file: Path, **look: object) -> Iterator[Page]:
 
 
 def assert_page_works(browser: Browser, file: Path) -> None:
-    """Fail unless the page stands alone, fits both screens, its figures can be read there, and each of its sliders obeys the keyboard."""
+    """Fail unless the page stands alone, fits both screens, its figures can be read and its sliders obey keys."""
     for width in WIDTHS:
         with opened(browser, file, viewport={"width": width, "height": 800}) as page:
             wide = page.evaluate("document.documentElement.scrollWidth")

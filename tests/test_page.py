@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from small_runs import CLAIMS, code, figure, slider, write
 
-from mrl_lab import plots
+from mrl_lab import plots, stats
 from mrl_lab.report import page
 
 HOSTILE = "<script>alert(1)</script>"
@@ -245,6 +245,49 @@ def test_every_text_of_a_figure_stands_out_from_what_lies_under_it(browser, tmp_
     weak = {text: (over, under) for text, over, under in told if contrast(rgb(over), rgb(under)) < 4.5}
     assert len({under for _, _, under in told}) > 20, "the cells were not found"
     assert weak == {}
+
+
+def figures() -> list[Figure]:
+    """Return one of each kind, with names as long as a page has them."""
+    plots.use_style()
+    long = [f"a way with a long name, no. {i}" for i in range(8)]
+    keys = pd.MultiIndex.from_product([long, [8, 16, 256, 384], range(3)], names=["method", "dim", "seed"])
+    rows = keys.to_frame(index=False).assign(metric="pairs map@10", layer=3, flops=lambda t: 1e6 * t.dim)
+    rows["value"] = 50 + 5 * np.log2(rows.dim) + rows.seed + rows.index % 7
+    table = pd.DataFrame(np.linspace(-40, 40, 6).reshape(2, 3), long[:2], [20, 50, 100])
+    return [
+        plots.curve_and_ratio(rows, "pairs map@10", long[:3], base=long[0]),
+        plots.curve_and_ratio(rows, "pairs map@10"),
+        plots.differences(stats.paired(rows, *long[:2], "pairs map@10"), -1.0, what=f"{long[0]} − {long[1]}, mAP@10"),
+        plots.frontier(rows, "pairs map@10", long[:4]),
+        plots.heatmap(rows, "pairs map@10", long[0], minus=long[1]),
+        plots.cells(table, "mAP@10 less that of exact search, of one seed (points)", signed=True),
+    ]
+
+
+ON_EACH_OTHER = """() => [...document.querySelectorAll("main svg")].map(svg => {
+    const texts = [...svg.querySelectorAll("text")].filter(text => text.textContent.trim());
+    const boxes = texts.map(text => text.getBoundingClientRect()), found = [];
+    boxes.forEach((a, i) => boxes.slice(0, i).forEach((b, j) => {
+        const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (across > 1 && down > 3) found.push(`${texts[i].textContent} | ${texts[j].textContent}`);
+    }));
+    return found;
+})"""  # letters do not fill their boxes: 3 pixels above and below are air
+
+
+@pytest.mark.browser
+def test_no_text_of_a_figure_lies_on_another_or_leaves_it(browser, tmp_path):
+    drawn = figures()
+    file = page.render(write(tmp_path, "01_mrl", "minutes", [code("draw()", svg(one)) for one in drawn]))
+    with opened(browser, file, viewport={"width": 1280, "height": 800}) as shown:
+        assert shown.evaluate(ON_EACH_OTHER) == [[]] * len(drawn)
+        outside = """() => [...document.querySelectorAll("main svg text")].filter(text => {
+            const inner = text.getBoundingClientRect(), outer = text.closest("svg").getBoundingClientRect();
+            return inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.top < outer.top - 1;
+        }).map(text => text.textContent)"""
+        assert shown.evaluate(outside) == []
 
 
 def rgb(colour: str) -> tuple[float, ...]:

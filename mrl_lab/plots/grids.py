@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mrl_lab.plots.style import AXES, metric_name, new_axes, pick
+from mrl_lab.plots.style import AXES, metric_name, name_values, new_axes, pick
 
 
 def heatmap(
@@ -55,7 +55,7 @@ def cells(values: pd.DataFrame, label: str, *, signed: bool = False, ax: Axes | 
         signed: they are differences: blue above 0, red below.
     """
     widest = max((len(str(name)) for name in values.index), default=0)
-    size = (1.9 + 0.72 * values.shape[1] + 0.07 * widest, 1.2 + 0.42 * values.shape[0])
+    size = (1.6 + 0.72 * values.shape[1] + 0.07 * widest, 1.2 + max(1.3, 0.42 * values.shape[0]))
     ax = ax if ax is not None else new_axes(size)
     reach = np.nanmax(np.abs(values)) if signed else None
     how = {"cmap": "RdBu", "vmin": -reach, "vmax": reach} if signed else {"cmap": "viridis"}
@@ -64,7 +64,8 @@ def cells(values: pd.DataFrame, label: str, *, signed: bool = False, ax: Axes | 
         text = "" if math.isnan(value) else f"{value:.1f}".replace("-", "−")
         colour = _on(mesh.cmap(mesh.norm(value)))
         ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour)
-    ax.figure.colorbar(mesh, ax=ax, label=label)
+    ax.figure.colorbar(mesh, ax=ax)
+    name_values(ax, label)
     ax.set_xticks(np.arange(values.shape[1]) + 0.5, list(map(str, values.columns)))
     ax.set_yticks(np.arange(values.shape[0]) + 0.5, list(map(str, values.index)))
     ax.grid(visible=False)

@@ -10,7 +10,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mrl_lab.plots.style import AXES, BLUE, GREEN, GREY, INK, RED, metric_name, new_axes, shades
+from mrl_lab.plots.style import (
+    AXES,
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    RED,
+    cost_axis,
+    metric_name,
+    name_values,
+    new_axes,
+    shades,
+)
 
 
 def picture_grid(images: Sequence, labels: Sequence[str] = (), columns: int = 5) -> Figure:
@@ -104,7 +116,9 @@ def reranked(
     ax = lower.subplots()
     ax.plot(costs["flops"], costs["value"], "o", color=GREY, markerfacecolor="none")
     ax.plot(costs["flops"].iloc[here], costs["value"].iloc[here], "D", color=BLUE, markersize=9)
-    ax.set(xscale="log", xlabel=f"{AXES['flops']} a query", ylabel=metric_name("map@10"))
+    cost_axis(ax, "flops", costs["flops"])
+    ax.set_xlabel(f"{AXES['flops']} a query")
+    name_values(ax, metric_name("map@10"))
     return fig
 
 
