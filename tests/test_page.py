@@ -47,7 +47,7 @@ def test_the_header_says_what_ran_how_when_and_on_what(tmp_path):
     assert "<title>Learn 01_mrl</title>" in text
     facts = re.search(r'<p class="facts">(.*)</p>', text)[1]
     assert re.findall("<span>(.*?)</span>", facts) == [
-        *("01_mrl", "budget minutes", "25 November 2026", "4 min 10 s", "cpu: 2 threads")
+        *("01_mrl", "budget minutes", "25 November 2026", "4 min 10 s", "CPU, 2 threads")
     ]
     assert text.count("<h1>") == 1
 
@@ -57,6 +57,22 @@ def test_the_header_says_what_ran_how_when_and_on_what(tmp_path):
 )
 def test_durations_as_one_says_them(seconds, text):
     assert page.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("described", "told"),
+    [
+        ("cpu: x86_64, float32, 2 threads (asked for)", "CPU, 2 threads"),
+        ("cpu: arm, bf16 autocast, 1 threads (asked for)", "CPU, bf16 autocast, 1 thread"),
+        ("cuda: NVIDIA H200, bf16 autocast (best of what torch sees: cuda, cpu)", "NVIDIA H200, bf16 autocast"),
+        ("mps: arm, float32 (best of what torch sees: mps, cpu)", "MPS"),
+        ("a friend’s laptop", "a friend’s laptop"),
+    ],
+)
+def test_the_header_names_the_device_for_a_reader_and_the_footer_in_full(tmp_path, described, told):
+    header, _, footer = html(write(tmp_path, "01_mrl", "minutes", device=described)).partition("<main>")
+    assert f"<span>{told}</span>" in header
+    assert described in footer
 
 
 def test_a_first_look_says_so_and_other_pages_count_their_claims(tmp_path):

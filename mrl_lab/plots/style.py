@@ -74,6 +74,7 @@ LETTER = 6.2  # points that a letter takes, on the whole
 def use_style() -> None:
     """Set the style for all figures and tables that follow; in a notebook, show figures as SVG. Call once."""
     pd.set_option("display.max_colwidth", None)  # claims and notes are sentences
+    pd.set_option("display.precision", 3)
     mpl.rcParams.update(
         {
             "figure.figsize": (7, 3.4),
