@@ -49,7 +49,7 @@ def assert_page_works(browser: Browser, file: Path) -> None:
             wide = page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width + MARGIN, f"{file} is {wide} pixels wide on a screen of {width}"
             smallest = min(page.evaluate(DRAWN), default=LETTERS)
-            assert smallest > LETTERS - 0.1, f"{file} has letters of {smallest:.1f} pixels on a screen of {width}"
+            assert smallest >= LETTERS - 0.01, f"{file} has letters of {smallest:.1f} pixels on a screen of {width}"
             for slider in page.locator(".mrl-slider").all():
                 for axis in slider.locator("> label").all():
                     assert_axis_moves(slider, axis)

@@ -5,6 +5,7 @@ Code is folded, maths is MathML, figures are inline SVG whose ink follows the pa
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -91,4 +92,4 @@ def _picture(found: re.Match) -> str:
     if width is None or not letters:
         return svg
     share = min(LEAST / (min(letters) * 4 / 3), MOST)  # matplotlib's units are points, of 4/3 pixels
-    return svg.replace("<svg", f'<svg style="min-width: {share * float(width[1]):.0f}pt"', 1)
+    return svg.replace("<svg", f'<svg style="min-width: {math.ceil(share * float(width[1]))}pt"', 1)
