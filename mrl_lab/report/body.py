@@ -5,6 +5,7 @@ Code is folded, maths is MathML, figures are inline SVG whose ink follows the pa
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,8 @@ TEMPLATE = Path(__file__).parent / "template"
 SHOWS = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/plain"]  # the first it has
 COLOURS = {plots.INK: "var(--ink)", plots.GRID: "var(--grid)"}
 MARKER = "papermill-error-cell-tag"  # papermill's own red cells; the page marks the cell itself
-LEAST = 0.5  # of its size: a figure on a phone shrinks to this, then scrolls, so that its text can be read
+LEAST = 11  # pixels that a figure's smallest letters keep: on a phone it shrinks so far, then scrolls
+MOST = 1.25  # of its own size: no figure grows beyond this for its smallest letters
 
 
 def render(notebook: NotebookNode, failed: int | None = None) -> str:
@@ -66,9 +68,13 @@ def _exporter() -> HTMLExporter:
 
 
 def _picture(found: re.Match) -> str:
-    """Let the page recolour a figure, and keep it from becoming too small to read."""
+    """Let the page recolour a figure, and keep its letters from becoming too small to read."""
     svg = found[1]
     for colour, variable in COLOURS.items():
         svg = svg.replace(colour, variable)
     width = re.match(r'<svg[^>]*\swidth="([\d.]+)pt"', svg)
-    return svg.replace("<svg", f'<svg style="min-width: {LEAST * float(width[1]):.0f}pt"', 1) if width else svg
+    letters = [float(size) for size in re.findall(r'font(?:-size)?:[^;"]*?([\d.]+)px', svg)]
+    if width is None or not letters:
+        return svg
+    share = min(LEAST / (min(letters) * 4 / 3), MOST)  # matplotlib's units are points, of 4/3 pixels
+    return svg.replace("<svg", f'<svg style="min-width: {math.ceil(share * float(width[1]))}pt"', 1)

@@ -69,7 +69,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"day": day, "took": took, "verdict": _verdict}
+    made.filters |= {"day": day, "took": took, "device": device, "verdict": _verdict}
     return made
 
 
@@ -137,8 +137,16 @@ def facts(run: Mapping) -> list[str]:
         *([run["tag"]] if run["tag"] != budget else []),
         day(run["start"]),
         took(run),
-        *([run["device"]] if run["device"] else []),
+        *([device(run["device"])] if run["device"] else []),
     ]
+
+
+def device(described: str) -> str:
+    """Return what a reader needs of a device: "CPU, 2 threads" or "NVIDIA H200, bf16 autocast"."""
+    kind, _, rest = re.sub(r" \(.*\)$", "", described).partition(": ")
+    name, *more = [part for part in rest.split(", ") if part != "float32"]
+    told = [kind.upper() if kind in ("cpu", "mps") else name or kind, *more]
+    return ", ".join(told).replace(" 1 threads", " 1 thread")
 
 
 def made(run: Mapping) -> list[tuple[str, list[str]]]:
@@ -149,7 +157,7 @@ def made(run: Mapping) -> list[tuple[str, list[str]]]:
         ("Parameters", [f"{name} = {value!r}" for name, value in run["parameters"].items()]),
         ("Data", _sources(run["data"]) or ["none was noted"]),
         ("Weights", _sources(run["weights"]) or ["none: every model was trained here, from random weights"]),
-        ("Machine", [f"{run['platform']}, {run['threads']} threads"]),
+        ("Machine", [f"{run['platform']}, {run['threads']} threads", *filter(None, [run["device"]])]),
         ("Code", [f"git commit {commit}"]),
         ("Versions", [", ".join(f"{name} {v}" for name, v in [("python", run["python"]), *run["versions"].items()])]),
     ]
