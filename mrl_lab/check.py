@@ -38,6 +38,7 @@ def checks(out: Path) -> Iterator[Line]:
     yield from packages()
     yield guarded("kernel", kernel)
     yield guarded("notebooks", found_notebooks)
+    yield from broken_notebooks()
     yield guarded("output", lambda: output(out))
     yield disk(out)
     yield memory()
@@ -97,9 +98,17 @@ def _prefix(program: str) -> Path:
 
 
 def found_notebooks() -> Line:
-    """There are notebooks, and their faces can be read."""
+    """There are notebooks."""
     found = notebooks.find()
     return True, f"{len(found)} notebooks in {notebooks.folder()}: {', '.join(found)}"
+
+
+def broken_notebooks() -> Iterator[Line]:
+    """Each notebook that cannot be read, by name; there should be none."""
+    try:
+        yield from ((False, str(error)) for error in notebooks.survey()[1].values())
+    except RequestError:
+        return  # the notebooks' own line says it
 
 
 def output(out: Path) -> Line:

@@ -1,4 +1,4 @@
-"""``mrl-lab``: check the machine, list the notebooks, run them into pages, render pages again, measure speed."""
+"""``mrl-lab``: from the words of a command to what does it, its exit status, and errors said to a person."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from mrl_lab import source
 from mrl_lab.errors import RequestError
-from mrl_lab.report import notebooks
+from mrl_lab.report import notebooks, streams
 from mrl_lab.report.notebooks import Notebook
 
 DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
@@ -36,6 +36,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    streams.steady()
     parser = _parser()
     try:
         asked = parser.parse_args(arguments)
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="mrl-lab",
-        description=__doc__.replace("``", ""),
+        description="check the machine, list the notebooks, run them into pages, render pages again, measure speed",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -103,9 +104,16 @@ def _check(asked: argparse.Namespace) -> int:
 
 
 def _list(asked: argparse.Namespace) -> int:
-    found = notebooks.find().values()
+    known, broken = notebooks.survey()
+    found = known.values()
     print(json.dumps([_as_json(n) for n in found], indent=2) if asked.json else "\n\n".join(map(_as_text, found)))
+    _warn(broken.values())
     return DONE
+
+
+def _warn(errors: Iterable[RequestError]) -> None:
+    for error in errors:
+        print(f"mrl-lab: {error}", file=sys.stderr)
 
 
 def _as_json(notebook: Notebook) -> dict:
@@ -140,28 +148,35 @@ def _count(minutes: float) -> str:
 def _run(asked: argparse.Namespace) -> int:
     from mrl_lab.report import execute, jobs
 
-    known = notebooks.find()
-    chosen = _chosen(asked, known)
+    known, broken = notebooks.survey()
+    chosen = _chosen(asked, known, broken)
     if asked.jobs < 1:
         raise RequestError(f"--jobs is a whole number from 1, got {asked.jobs}.")
     given = _pairs("-p", [*asked.p, *([["budget", asked.budget]] if asked.budget is not None else [])])
     grid = _pairs("--grid", [_split(text) for text in asked.grid])
     planned = jobs.plan(chosen, given, grid, asked.out)
+    left_out = list(broken.values()) if asked.all else []
+    _warn(left_out)
     outcomes = execute.run(planned, asked.jobs, asked.fresh)
-    index = execute.write_index(asked.out)
     failed = [o for o in outcomes if o.event == "failed"]
     for outcome in failed:
         print(_failure(outcome, asked.out), file=sys.stderr)
-    print(f"{len(outcomes) - len(failed)} done, {len(failed)} failed. All pages: {index}")
-    return FAILED if failed else DONE
+    _warn(left_out)
+    try:
+        index = f"All pages: {execute.write_index(asked.out)}"
+    except (OSError, RequestError) as error:
+        print(f"mrl-lab: the index could not be written: {error}", file=sys.stderr)
+        return FAILED
+    print(f"{len(outcomes) - len(failed)} done, {len(failed)} failed. {index}")
+    return FAILED if failed or left_out else DONE
 
 
-def _chosen(asked: argparse.Namespace, known: dict[str, Notebook]) -> list[Notebook]:
+def _chosen(asked: argparse.Namespace, known: dict[str, Notebook], broken: dict[str, RequestError]) -> list[Notebook]:
     if asked.all and asked.names:
         raise RequestError(f"--all runs every notebook: leave out {' '.join(asked.names)}, or leave out --all.")
     if not asked.all and not asked.names:
         raise RequestError(f"name a notebook, or give --all. There are: {', '.join(known)}.")
-    return list(known.values()) if asked.all else notebooks.pick(asked.names, known)
+    return list(known.values()) if asked.all else notebooks.pick(asked.names, known, broken)
 
 
 def _split(text: str) -> list[str]:
@@ -187,7 +202,8 @@ def _failure(outcome, out: Path) -> str:
     lines += [f"    {line}" for line in [*outcome.source.splitlines(), "", *outcome.error.splitlines()]]
     if outcome.page.is_file():
         lines.append(f"page of what ran: {outcome.page}")
-    elsewhere = "" if out == _default_out() else f" --out {shlex.quote(str(out))}"
+    folder = f"./{out}" if str(out).startswith("-") else str(out)  # else it is read as another option
+    elsewhere = "" if out == _default_out() else f" --out {shlex.quote(folder)}"
     return "\n".join([*lines, f"to repeat only this: {job.command}{elsewhere}"])
 
 

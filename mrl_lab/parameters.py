@@ -78,9 +78,10 @@ def read(source: str) -> list[Parameter]:
     Raises:
         RequestError: a line that is no annotated literal of a known kind, or a rule that cannot be read.
     """
+    body = ast.parse(source).body  # before the comments: its error for what is no Python is a SyntaxError
     comments = _comments(source)
     found = []
-    for node in ast.parse(source).body:
+    for node in body:
         line = ast.unparse(node)
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
             raise RequestError(f"a parameters cell holds annotated literals such as 'dim: int = 64', got: {line}")
@@ -105,7 +106,7 @@ def _parameter(node: ast.AnnAssign, comment: str) -> Parameter:
         raise RequestError(f"the default of parameter {name!r} is no literal: {ast.unparse(node.value)}") from None
     text, _, rule = comment.rpartition(";")
     parameter = Parameter(name, kind, default, (text or rule).strip(), _rule(name, rule.strip()) if text else None)
-    return Parameter(name, kind, _of_kind(parameter, default), parameter.help, parameter.rule)
+    return Parameter(name, kind, of_kind(parameter, default), parameter.help, parameter.rule)
 
 
 def _rule(name: str, text: str) -> Rule:
@@ -179,8 +180,12 @@ def _scalar(parameter: Parameter, kind: str, text: str) -> Value:
     return value
 
 
-def _of_kind(parameter: Parameter, value: object) -> Value:
-    """Return a literal ``value`` if it is of the parameter's kind; a whole number passes as a float."""
+def of_kind(parameter: Parameter, value: object) -> Value:
+    """Return ``value`` if it is of the parameter's kind; a whole number passes as a float.
+
+    Raises:
+        RequestError: it is of another kind.
+    """
     items = value if parameter.kind in LISTS and isinstance(value, list) else [value]
     wanted = SCALARS[LISTS.get(parameter.kind, parameter.kind)]
     fits = [type(v) is wanted or (wanted is float and type(v) is int) for v in items]

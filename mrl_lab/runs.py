@@ -5,8 +5,8 @@
     table = runs.remember({"what": "sweep", "dim": dim}, lambda: sweep(...))
     run.save_scores(table)
 
-Under ``mrl-lab run`` the folder is the runner's; in JupyterLab it is ``reports/scratch/NAME/``. Everything is
-written under another name first and then renamed, so that a reader never meets half a file.
+Under ``mrl-lab run`` the folder is the runner's; elsewhere each kernel has its own, ``reports/scratch/NAME-TIME-PID/``.
+Everything is written under another name first and then renamed, so that a reader never meets half a file.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -54,10 +57,14 @@ CLAIMS = {
     "note": "string",
 }
 NEEDED = ("method", "metric", "value"), ("id", "claim", "verdict")
-WORTH_TELLING = 20  # seconds
 VERDICTS = ("shown", "not shown", "inconclusive")
 
+USED = "used.jsonl"  # in a run's folder: when the results in use were made, a line each
+
+Span = tuple[float, float]  # of time: begin and end, in seconds since 1970
+
 MADE: set[str] = set()  # what this process has computed itself
+MAKING: list[list[Span]] = []  # for each result that is being made, the outermost first: when what it uses was made
 
 T = TypeVar("T", "pd.DataFrame", "dict[str, Tensor]")
 
@@ -82,7 +89,7 @@ class Run:
                 before = known.get(name, [])
                 plain = before + [item for item in plain if item not in before]
             known[name] = plain
-        _write(file, json.dumps(known, indent=2, ensure_ascii=False).encode())
+        write(file, json.dumps(known, indent=2, ensure_ascii=False).encode())
 
     def save_scores(self, table: pd.DataFrame) -> None:
         """Save the tidy table as scores.csv, columns in the order of :data:`SCORES`.
@@ -105,22 +112,53 @@ class Run:
 
 
 def start(name: str) -> Run:
-    """Return the run of the notebook ``name``: in the runner's folder, or in a scratch one when there is no runner."""
+    """Begin a notebook: check its parameters, and return its run.
+
+    It writes into the runner's folder; without a runner (JupyterLab, plain papermill) into one of this kernel alone,
+    and says which.
+
+    Raises:
+        RequestError: a parameter with a wrong value, or one that the notebook does not have.
+    """
+    _check_parameters(name)
     given = os.environ.get("MRL_LAB_RUN")
     folder = Path(given) if given else _scratch(name)
     folder.mkdir(parents=True, exist_ok=True)
+    if not given:
+        print(f"tables of this run: {folder}")
     return Run(name, folder)
 
 
+def _check_parameters(name: str) -> None:
+    """Hold what this kernel was given against the form of the notebook; other programs than kernels have none."""
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+
+    from mrl_lab.report import notebooks
+
+    shell = get_ipython()
+    notebook = notebooks.original(name) if shell else None
+    if notebook:
+        notebook.check(shell.user_ns, shell.user_ns["In"])
+
+
 def _scratch(name: str) -> Path:
-    """Return ``reports/scratch/NAME`` of the clone, or of a temporary folder when that cannot be written."""
-    folder = (source.checkout() or Path.cwd()) / "reports" / "scratch" / name
+    """Return the kernel's folder in ``reports/scratch``, or in a temporary one when that cannot be written, emptied."""
+    folder = _own_folder(name)
+    for old in ("facts.json", "scores.csv", "claims.csv"):
+        (folder / old).unlink(missing_ok=True)
+    return folder
+
+
+@cache
+def _own_folder(name: str) -> Path:
+    own = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    folder = (source.checkout() or Path.cwd()) / "reports" / "scratch" / own
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return Path(tempfile.mkdtemp(prefix="mrl-lab-")) / name
-    for old in ("facts.json", "scores.csv", "claims.csv"):
-        (folder / old).unlink(missing_ok=True)
+        return Path(tempfile.mkdtemp(prefix="mrl-lab-")) / own
     return folder
 
 
@@ -140,7 +178,7 @@ def _save(file: Path, table: pd.DataFrame, columns: Mapping[str, str], needed: I
     lacking = [name for name in needed if name not in table.columns]
     if lacking:
         raise RequestError(f"{file.name} needs the columns {', '.join(lacking)}; the table has {list(table.columns)}.")
-    _write(file, _typed(file, table.reindex(columns=list(columns)), columns).to_csv(index=False).encode())
+    write(file, _typed(file, table.reindex(columns=list(columns)), columns).to_csv(index=False).encode())
 
 
 def _typed(file: Path, table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -152,11 +190,14 @@ def _typed(file: Path, table: pd.DataFrame, columns: Mapping[str, str]) -> pd.Da
     return table
 
 
-def _write(file: Path, content: bytes) -> None:
-    """Write ``content`` beside ``file``, then rename: a reader sees the old file or the new one."""
+def write(file: Path, content: bytes) -> None:
+    """Write ``content`` beside ``file``, then rename: a reader sees the old file or the new one, nobody half of one."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    os.replace(beside, file)
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, file)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def load(folder: str | Path) -> pd.DataFrame:
@@ -189,31 +230,67 @@ def remember(settings: Mapping[str, object], make: Callable[[], T]) -> T:
 
     The result is a DataFrame or a dict of tensors. It lies in the lab's cache as parquet or safetensors, with its
     settings in a JSON file beside it. What is returned is always what was read back, so that a first and a later
-    call cannot differ. A second process that wants the same waits for the first. With ``MRL_LAB_FRESH=1`` a process
-    computes everything anew, once.
+    call cannot differ. A second process that wants the same waits for the first; what is there is read without a
+    lock, so that a cache that cannot be written serves what it has. With ``MRL_LAB_FRESH=1`` a process computes
+    everything anew, once.
 
     Args:
         settings: all that the result depends on, its code as well, as :mod:`mrl_lab.keys` tells it.
         make: takes nothing, gives the result.
 
     Raises:
-        RequestError: settings that JSON cannot hold, or a result of another kind.
+        RequestError: settings that JSON cannot hold, a result of another kind, or a cache that cannot be written.
     """
+    entry = places.cache_folder() / "results" / _key(settings)
+    stale = os.environ.get("MRL_LAB_FRESH") and entry.name not in MADE
+    found = None if stale else _reuse(entry)
+    if found is None:
+        with _locked(entry):
+            # Another process may have made it while this one waited; what is damaged now will stay so.
+            found = None if stale else _reuse(entry, aloud=True)
+            if found is None:
+                found = _made(entry, make, dict(settings))
+    return found
+
+
+def _made(entry: Path, make: Callable[[], T], settings: dict) -> T:
+    began = time.time()
+    MAKING.append([])
+    try:
+        made = make()
+    finally:
+        stood_on = MAKING.pop()
+    with _writing(entry):
+        about = _keep(entry, made, settings, _merged([(began, time.time()), *stood_on]))
+    MADE.add(entry.name)
+    _note_use(about["made"])
+    return _read(entry, about)
+
+
+@contextmanager
+def _locked(entry: Path) -> Iterator[None]:
     from filelock import FileLock
 
-    entry = places.cache_folder() / "results" / _key(settings)
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{entry}.lock"):
-        stale = os.environ.get("MRL_LAB_FRESH") and entry.name not in MADE
-        found = None if stale else _reuse(entry)
-        if found is not None:
-            return found
-        began = time.perf_counter()
-        made = make()
-        about = _keep(entry, made, dict(settings), time.perf_counter() - began)
-        MADE.add(entry.name)
-        _tell(f"made {entry.name[:8]} in", about)
-        return _read(entry, about)
+    lock = FileLock(f"{entry}.lock")
+    with _writing(entry):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing(entry: Path) -> Iterator[None]:
+    """Turn what the system says about a cache that cannot be written into an error for a person."""
+    try:
+        yield
+    except OSError as error:
+        raise RequestError(
+            f"the lab's cache {entry.parent} cannot be written to ({error.strerror}): make room or change its rights, "
+            "or name another folder by MRL_LAB_CACHE."
+        ) from None
 
 
 def _key(settings: Mapping[str, object]) -> str:
@@ -226,26 +303,20 @@ def _key(settings: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _reuse(entry: Path) -> T | None:
-    """Return a cached result; None when there is none, or none that is whole."""
+def _reuse(entry: Path, aloud: bool = False) -> T | None:
+    """Return a cached result; None when there is none, or none that is whole, which is said ``aloud``."""
     file = entry.with_suffix(".json")
     if not file.is_file():
         return None
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
-        found = _read(entry, about)
+        found, spans = _read(entry, about), about["made"]
     except (OSError, ValueError, KeyError) as error:
-        print(f"the cached result {entry.name[:8]} is damaged ({error}): making it again", flush=True)
+        if aloud:
+            print(f"the cached result {entry.name[:8]} is damaged ({error}): making it again", flush=True)
         return None
-    _tell(f"reused {entry.name[:8]}, made in", about)
+    _note_use(spans)
     return found
-
-
-def _tell(what: str, about: Mapping) -> None:
-    """Say what became of a result that took long; of short ones a study has hundreds."""
-    if about["seconds"] >= WORTH_TELLING:
-        line = f"{what} {about['seconds']:.0f} s\n"
-        print(line, end="", flush=True)  # in one piece, so that lines of several processes do not mix
 
 
 def _read(entry: Path, about: Mapping) -> T:
@@ -262,13 +333,13 @@ def _read(entry: Path, about: Mapping) -> T:
     return load_file(file)
 
 
-def _keep(entry: Path, made: T, settings: dict, seconds: float) -> dict:
+def _keep(entry: Path, made: T, settings: dict, spans: list[Span]) -> dict:
     """Write a result, then its JSON: without the second, the first does not exist."""
     suffix, content = _content(made)
     file = entry.with_suffix(suffix)
-    _write(file, content)
-    about = {"file": file.name, "sha256": hashlib.sha256(content).hexdigest(), "seconds": seconds, "settings": settings}
-    _write(entry.with_suffix(".json"), json.dumps(about, indent=2).encode())
+    write(file, content)
+    about = {"file": file.name, "sha256": hashlib.sha256(content).hexdigest(), "made": spans, "settings": settings}
+    write(entry.with_suffix(".json"), json.dumps(about, indent=2).encode())
     return about
 
 
@@ -284,3 +355,38 @@ def _content(made: T) -> tuple[str, bytes]:
     elif hasattr(made, "to_parquet"):
         return ".parquet", made.to_parquet()
     raise RequestError(f"a result to remember is a DataFrame or a dict of tensors, got {type(made).__name__}.")
+
+
+# ------------------------------------------------------------------------------------------------ time it took
+
+
+def _note_use(spans: Iterable[Span]) -> None:
+    """Note when a result in use was made: for the run, and for the results that are being made of it."""
+    for stood_on in MAKING:
+        stood_on += spans
+    folder = os.environ.get("MRL_LAB_RUN")
+    if folder:
+        with open(Path(folder, USED), "a", encoding="utf-8") as file:
+            file.write(json.dumps(spans) + "\n")  # in one piece: several processes write here
+
+
+def spent(folder: Path, start: float) -> tuple[float, float]:
+    """Return how long results were being made that the run in ``folder`` used: since ``start``, and before it.
+
+    Times are in seconds as a clock shows them: results that several processes made side by side count once.
+    """
+    file = folder / USED
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    spans = _merged(span for line in lines for span in json.loads(line))
+    before = sum(max(0.0, min(end, start) - begin) for begin, end in spans)
+    return sum(end - begin for begin, end in spans) - before, before
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """Return spans of time in order, those that overlap as one."""
+    found: list[Span] = []
+    for begin, end in sorted(map(tuple, spans)):
+        if found and begin <= found[-1][1]:
+            begin, end = found[-1][0], max(end, found.pop()[1])
+        found.append((begin, end))
+    return found

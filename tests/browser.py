@@ -11,6 +11,11 @@ from playwright.sync_api import Browser, Locator, Page
 
 WIDTHS = (1280, 390)  # pixels: a desk's screen, a phone's
 MARGIN = 1  # pixels that rounding may take
+LETTERS = 11  # pixels: the smallest in a figure
+DRAWN = """() => [...document.querySelectorAll("svg")].filter(svg => svg.checkVisibility()).flatMap(svg => {
+    const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+    return [...svg.querySelectorAll("text, tspan")].map(e => parseFloat(getComputedStyle(e).fontSize) * scale);
+})"""
 
 
 def chromium() -> str | None:
@@ -38,11 +43,13 @@ def opened(browser: Browser, file: Path, **look: object) -> Iterator[Page]:
 
 
 def assert_page_works(browser: Browser, file: Path) -> None:
-    """Fail unless the page stands alone, fits both screens, and each of its sliders obeys the keyboard."""
+    """Fail unless the page stands alone, fits both screens, its figures can be read and its sliders obey keys."""
     for width in WIDTHS:
         with opened(browser, file, viewport={"width": width, "height": 800}) as page:
             wide = page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width + MARGIN, f"{file} is {wide} pixels wide on a screen of {width}"
+            smallest = min(page.evaluate(DRAWN), default=LETTERS)
+            assert smallest >= LETTERS - 0.01, f"{file} has letters of {smallest:.1f} pixels on a screen of {width}"
             for slider in page.locator(".mrl-slider").all():
                 for axis in slider.locator("> label").all():
                     assert_axis_moves(slider, axis)

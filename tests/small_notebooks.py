@@ -54,7 +54,7 @@ def alive(pid: int | str) -> bool:
         return False
 
 
-def wait_until(true, seconds: float = 30) -> None:
+def wait_until(true, seconds: float = 120) -> None:
     """Return as soon as ``true()`` is; fail after some seconds."""
     end = time.monotonic() + seconds
     while not true():

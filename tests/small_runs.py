@@ -29,7 +29,7 @@ def write(out: Path, name: str, tag: str, cells: Sequence = (), *, shows: str = 
         "command": f"mrl-lab run {name}",
         "start": "2026-11-25T08:30:00+00:00",
         "duration": 250.4,
-        "device": "cpu: 2 threads",
+        "device": "cpu: x86_64, float32, 2 threads (best of what torch sees: cpu)",
         "threads": 2,
         "data": [{"name": "clothes", "sha256": "ab" * 32, "licence": "MIT"}],
         "weights": [],

@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from small_notebooks import alive, command, environment, wait_until, write
 
 from mrl_lab import check, cli
-from mrl_lab.report import execute, jobs, kernel, notebooks, record, worker
+from mrl_lab.report import execute, faces, jobs, kernel, notebooks, record, worker
 
 NOTES = """\
 from mrl_lab import runs
@@ -191,11 +193,40 @@ class NeverReady:
     stop_channels = start_channels
 
 
-def test_a_kernel_that_does_not_answer_is_started_once_more_and_no_more(monkeypatch):
+@pytest.mark.parametrize("call", ["sys.exit(0)", "raise SystemExit", "exit()", "quit()"])
+def test_a_cell_that_ends_the_run_early_is_a_failure_and_named(folder, capsys, call):
+    write(folder / "notebooks", "03_leaves", "x = 1", f"import sys\n{call}", "y = 2")
+    assert lab(folder, "run", "03") == 1
+    text = capsys.readouterr().err
+    assert "failed in cell [3]" in text
+    assert kernel.EARLY in text
+    assert (folder / "out" / "03_leaves" / "seconds.failed" / "page.html").is_file()
+
+
+def test_what_a_user_s_own_start_up_sets_is_no_part_of_a_run(folder, monkeypatch):
+    profile = folder / "ipython" / "profile_default"
+    (profile / "startup").mkdir(parents=True)
+    (profile / "ipython_config.py").write_text("c.InteractiveShellApp.exec_lines = ['by_profile = 1']")
+    (profile / "startup" / "00.py").write_text("by_startup_file = 1")
+    (folder / "startup.py").write_text("by_python = 1")
+    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(folder / "startup.py"))
+    write(folder / "notebooks", "03_alone", "assert not [name for name in dir() if name.startswith('by_')], dir()")
+    assert lab(folder, "run", "03") == 0
+
+
+def test_a_folder_whose_name_begins_with_a_dash(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert cli.main(["run", "01", "-p", "dim", "13", "--out", "./-dash"]) == 1
+    assert (folder / "-dash" / "01_train" / "seconds-dim=13.failed" / "page.html").is_file()
+    assert "--out ./-dash" in capsys.readouterr().err
+
+
+def test_a_kernel_that_does_not_answer_is_started_once_more_and_no_more(monkeypatch, tmp_path):
     launched = []
-    monkeypatch.setattr(kernel, "_launch", lambda: launched.append(NeverReady()) or launched[-1])
+    monkeypatch.setattr(kernel, "_launch", lambda _: launched.append(NeverReady()) or launched[-1])
     with pytest.raises(RuntimeError):
-        kernel.start()
+        kernel.start(tmp_path)
     assert [k.stopped for k in launched] == [True, True]
 
 
@@ -232,6 +263,114 @@ def test_ctrl_c_ends_everything_and_leaves_nothing(folder):
     assert "same command again continues" in process.stderr.read()
     assert not alive((folder / "pid").read_text())
     assert [f.name for f in (folder / "out").rglob("*") if f.suffix != ".lock"] == [".running"]
+
+
+# -------------------------------------------------------------------------------------------------- a full disk
+
+
+FULL = OSError(28, "No space left on device")
+
+
+class Idle:
+    """A kernel that does nothing."""
+
+    def shutdown_kernel(self, now):
+        pass
+
+
+def perform(folder: Path, monkeypatch, failure: kernel.Failure | None, **broken: object) -> list[dict]:
+    """Run a job in this process with a kernel that ends so; return what was told."""
+    monkeypatch.setenv("MRL_LAB_RUN", "")
+    monkeypatch.setattr(kernel, "start", lambda home: Idle())
+    monkeypatch.setattr(kernel, "run", lambda *_: failure)
+    for name, error in broken.items():
+        monkeypatch.setattr(f"mrl_lab.report.{name}", raising(error))
+    job = {"name": "a", "tag": "b", "out": str(folder / "out"), "notebook": "", "changed": {}, "key": "k"}
+    (folder / "out" / ".running").mkdir(parents=True)
+    told = []
+    parent = SimpleNamespace(lock=nullcontext(), undo=[])
+    worker.perform(job | {"fresh": False}, parent, lambda event, **more: told.append({"event": event} | more))
+    return told
+
+
+def raising(error: Exception):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "failure", [None, kernel.Failure(3, "1/0", "ZeroDivisionError")], ids=["all ran", "a cell failed"]
+)
+def test_a_full_disk_is_said_after_the_job_s_own_error_and_nothing_half_written_stays(tmp_path, monkeypatch, failure):
+    (told,) = perform(tmp_path, monkeypatch, failure, **{"record.write": FULL})
+    assert told["event"] == "failed"
+    assert told["error"].startswith("Nothing of this run" if failure is None else "ZeroDivisionError\nIts page")
+    assert "No space left on device. The disk is full: make room" in told["error"]
+    assert told.get("cell") == (failure and 3)
+    assert [f.name for f in (tmp_path / "out").rglob("*")] == [".running", "a--b.lock"]
+
+
+def test_when_the_index_cannot_be_written_the_job_s_error_comes_first(folder, capsys, monkeypatch):
+    (job,) = jobs.plan([notebooks.find()["02_quick"]], {}, {}, folder / "out")
+    monkeypatch.setattr(execute, "run", lambda *_: [execute.Outcome(job, "failed", error="its own error")])
+    monkeypatch.setattr(execute, "write_index", raising(FULL))
+    assert lab(folder, "run", "02") == 1
+    text = capsys.readouterr().err
+    assert text.index("its own error") < text.index("the index could not be written: [Errno 28] No space left")
+
+
+def test_what_killed_runs_left_is_cleared_by_the_next_run_of_anything(tmp_path):
+    from filelock import FileLock
+
+    for name in ("a--b", "c--d=-1"):
+        (tmp_path / ".running" / name / "123").mkdir(parents=True)
+    with FileLock(tmp_path / ".running" / "a--b.lock"):  # under way
+        worker.sweep(tmp_path)
+        assert [f.name for f in tmp_path.glob(".running/*/")] == ["a--b"]
+    worker.sweep(tmp_path)
+    assert list(tmp_path.glob(".running/*/")) == []
+
+
+# --------------------------------------------------------------------------------------------- broken notebooks
+
+
+def form_of(source: str) -> bytes:
+    """A notebook of nothing but this parameters cell."""
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": source}
+    return json.dumps({"metadata": {}, "cells": [cell]}).encode()
+
+
+BROKEN = {
+    "empty": b"",
+    "byte order mark": b"\xef\xbb\xbf" + b'{"cells": [], "metadata": {}}',
+    "merge conflict": b"<<<<<<< HEAD\n{}",
+    "no notebook": b"[1, 2]",
+    "no cells": b'{"metadata": {}}',
+    "odd metadata": b'{"cells": [], "metadata": {"mrl_lab": {"minutes": 3}}}',
+    **{form: form_of(form) for form in ("x = 0.1", "x: int = (", 'x: int = """', "x: int = 1 # \0", "x: what = 1")},
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_notebook_is_named_and_the_others_work(folder, capsys, content, monkeypatch):
+    (folder / "notebooks" / "05_broken.ipynb").write_bytes(content)
+    assert sorted(notebooks.find()) == ["00_hello", "01_train", "02_quick"]
+    assert cli.main(["list", "--json"]) == 0
+    text = capsys.readouterr()
+    assert len(json.loads(text.out)) == 3
+    assert "05_broken.ipynb" in text.err
+    assert [ok for ok, line in check.broken_notebooks() if "05_broken.ipynb" in line] == [False]
+    assert lab(folder, "run", "05") == 2
+    assert "05_broken.ipynb" in capsys.readouterr().err
+    ran = []
+    monkeypatch.setattr(execute, "run", lambda planned, *_: ran.extend(planned) or [])
+    assert lab(folder, "run", "00") == 0
+    assert "05_broken" not in capsys.readouterr().err
+    assert lab(folder, "run", "--all") == 1
+    assert capsys.readouterr().err.count("05_broken.ipynb") == 2, "before and after"
+    assert [job.name for job in ran] == ["00_hello", "00_hello", "01_train", "02_quick"]
 
 
 # --------------------------------------------------------------------------------------------- tags and keys
@@ -314,12 +453,12 @@ def test_done_means_finished_with_this_key_and_a_page(tmp_path):
 def test_a_tidied_notebook_keeps_the_html_face_of_a_widget_only(tmp_path):
     file = write(tmp_path, "x", "1")
     notebook = nbformat.read(file, as_version=4)
-    both = {kernel.WIDGET: {"model_id": "1"}, "text/html": "<b>slider</b>"}
+    both = {faces.WIDGET: {"model_id": "1"}, "text/html": "<b>slider</b>"}
     notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", both)]
     notebook.metadata.papermill = {"input_path": "/somewhere", "output_path": "/else", "duration": 1.5}
     notebook.metadata.widgets = {"state": {}}
     nbformat.write(notebook, file)
-    kernel.tidy(file)
+    kernel.tidy(file, tmp_path)
     notebook = nbformat.read(file, as_version=4)
     assert notebook.cells[-1].outputs[0].data == {"text/html": "<b>slider</b>"}
     assert notebook.metadata.papermill == {"duration": 1.5}

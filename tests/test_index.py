@@ -48,7 +48,7 @@ def test_it_says_what_a_notebook_shows_and_how_each_run_went(out):
     assert "failed in cell [4]" in runs[0]
     assert "a first look, judges no claim" in runs[1]
     assert re.search("1 +✓&nbsp;shown +1 +. ?&nbsp;inconclusive", runs[3])
-    assert "25 November 2026 4 min 10 s cpu: 2 threads" in re.sub(" +", " ", runs[3])
+    assert "25 November 2026 4 min 10 s CPU, 2 threads" in re.sub(" +", " ", runs[3])
 
 
 def test_only_the_folders_that_are_named(out):

@@ -1,22 +1,26 @@
 """A page from a finished run: complete, safe, alone in its file, and readable on every screen."""
 
 import re
+from io import StringIO
 
+import numpy as np
+import pandas as pd
 import pytest
 from browser import assert_page_works, opened
+from eyes import contrast
+from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from small_runs import CLAIMS, code, figure, slider, write
 
-from mrl_lab.report import page
+from mrl_lab import plots, stats
+from mrl_lab.report import index, page
 
 HOSTILE = "<script>alert(1)</script>"
 
 
-def svg() -> dict[str, str]:
-    from io import StringIO
-
+def svg(drawn: Figure | None = None) -> dict[str, str]:
     file = StringIO()
-    figure().savefig(file, format="svg", metadata={"Date": None})
+    (drawn or figure()).savefig(file, format="svg", metadata={"Date": None})
     return {"image/svg+xml": file.getvalue(), "text/plain": "<Figure>"}
 
 
@@ -43,7 +47,7 @@ def test_the_header_says_what_ran_how_when_and_on_what(tmp_path):
     assert "<title>Learn 01_mrl</title>" in text
     facts = re.search(r'<p class="facts">(.*)</p>', text)[1]
     assert re.findall("<span>(.*?)</span>", facts) == [
-        *("01_mrl", "budget minutes", "25 November 2026", "4 min 10 s", "cpu: 2 threads")
+        *("01_mrl", "budget minutes", "25 November 2026", "4 min 10 s", "CPU, 2 threads")
     ]
     assert text.count("<h1>") == 1
 
@@ -53,6 +57,41 @@ def test_the_header_says_what_ran_how_when_and_on_what(tmp_path):
 )
 def test_durations_as_one_says_them(seconds, text):
     assert page.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("times", "text"),
+    [
+        ({"duration": 58.2}, "58 s"),  # published before the others were noted
+        ({"duration": 58.2, "computed": 50.0, "reused": 0.0}, "computed in 58 s"),
+        ({"duration": 58.2, "computed": 0.2, "reused": 3345.1}, "computed in 55 min 45 s, drawn again in 58 s"),
+        (
+            {"duration": 58.2, "computed": 4.0, "reused": 3345.1},
+            "computed in 58 s, and 55 min 45 s of earlier work reused",
+        ),
+    ],
+)
+def test_time_computed_and_time_reused_as_one_says_them(times, text, tmp_path):
+    assert page.took(times) == text
+    folder = write(tmp_path, "01_mrl", "minutes", **times)
+    assert f"<span>{text}</span>" in html(folder)
+    assert f"<span>{text}</span>" in index.write_index(tmp_path).read_text()
+
+
+@pytest.mark.parametrize(
+    ("described", "told"),
+    [
+        ("cpu: x86_64, float32, 2 threads (asked for)", "CPU, 2 threads"),
+        ("cpu: arm, bf16 autocast, 1 threads (asked for)", "CPU, bf16 autocast, 1 thread"),
+        ("cuda: NVIDIA H200, bf16 autocast (best of what torch sees: cuda, cpu)", "NVIDIA H200, bf16 autocast"),
+        ("mps: arm, float32 (best of what torch sees: mps, cpu)", "MPS"),
+        ("a friend’s laptop", "a friend’s laptop"),
+    ],
+)
+def test_the_header_names_the_device_for_a_reader_and_the_footer_in_full(tmp_path, described, told):
+    header, _, footer = html(write(tmp_path, "01_mrl", "minutes", device=described)).partition("<main>")
+    assert f"<span>{told}</span>" in header
+    assert described in footer
 
 
 def test_a_first_look_says_so_and_other_pages_count_their_claims(tmp_path):
@@ -127,16 +166,6 @@ def test_of_several_faces_the_one_that_needs_nothing_else_is_shown(tmp_path):
     assert "$(" not in main
 
 
-def test_many_lines_about_results_are_one_and_few_stay(tmp_path):
-    few = "".join(f"made {i:08x} in {20 + i} s\n" for i in range(3))
-    many = few + f"loss 0.5\nmade {7:08x} in 1037 s" + f"reused {9:08x}, made in 30 s\n"
-    notebook = [code("few()", few), code("many()", many, "made up in 3 s\n")]
-    text = html(write(tmp_path, "01_mrl", "minutes", notebook)).partition("<main>")[2]
-    assert text.count("made 0000000") == 3
-    assert "results made: 4, 1,100 s; results reused: 1, 30 s\nloss 0.5" in text
-    assert "made up in 3 s" in text
-
-
 def test_nothing_that_a_user_gave_is_read_as_html(tmp_path):
     notebook = [code(f"x = '{HOSTILE}'", HOSTILE, ValueError(HOSTILE), {"text/plain": HOSTILE})]
     given = {"parameters": {"note": HOSTILE}, "command": HOSTILE, "device": HOSTILE, "data": [{"name": HOSTILE}]}
@@ -184,6 +213,17 @@ def test_a_page_stands_alone_fits_and_its_sliders_move(browser, tmp_path):
 
 
 @pytest.mark.browser
+def test_wide_figures_and_small_letters_are_read_on_a_phone(browser, tmp_path):
+    plots.use_style()
+    tiny = Figure(figsize=(8.4, 2))
+    tiny.text(0.5, 0.5, "a footnote", fontsize=7)
+    figures = [tiny, Figure(figsize=(12, 1)), plots.nesting([2, 4, 8])]
+    assert_page_works(
+        browser, page.render(write(tmp_path, "01_mrl", "minutes", [code("draw()", svg(one)) for one in figures]))
+    )
+
+
+@pytest.mark.browser
 def test_the_switch_unfolds_all_code_and_folds_it_again(browser, tmp_path):
     with opened(browser, page.render(write(tmp_path, "01_mrl", "minutes", cells()))) as shown:
         code_box = shown.locator(".highlight")
@@ -209,6 +249,76 @@ def test_ink_of_text_and_figures_follows_light_and_dark(browser, tmp_path):
     assert brightness(ink) > 200 > 40 > brightness(paper)
 
 
+UNDER = """() => [...document.querySelectorAll("main svg text")].map(text => {
+    const box = text.getBoundingClientRect(), svg = text.closest("svg");
+    const under = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2)
+        .map(e => svg.contains(e) && e.tagName === "path" ? getComputedStyle(e).fill : "none").find(f => f !== "none");
+    const paper = getComputedStyle(document.body).backgroundColor;
+    return [text.textContent, getComputedStyle(text).fill, under || paper];
+})"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_of_a_figure_stands_out_from_what_lies_under_it(browser, tmp_path, scheme):
+    plots.use_style()
+    table = pd.DataFrame(np.linspace(-40, 40, 25).reshape(5, 5))
+    figures = [plots.cells(table, "points", signed=signed) for signed in (True, False)]
+    file = page.render(write(tmp_path, "01_mrl", "minutes", [code("cells()", svg(figure)) for figure in figures]))
+    with opened(browser, file, color_scheme=scheme, viewport={"width": 1280, "height": 4000}) as shown:
+        told = shown.evaluate(UNDER)
+    weak = {text: (over, under) for text, over, under in told if contrast(rgb(over), rgb(under)) < 4.5}
+    assert len({under for _, _, under in told}) > 20, "the cells were not found"
+    assert weak == {}
+
+
+def figures() -> list[Figure]:
+    """Return one of each kind, with names as long as a page has them."""
+    plots.use_style()
+    long = [f"a way with a long name, no. {i}" for i in range(8)]
+    keys = pd.MultiIndex.from_product([long, [8, 16, 256, 384], range(3)], names=["method", "dim", "seed"])
+    rows = keys.to_frame(index=False).assign(metric="pairs map@10", layer=3, flops=lambda t: 1e6 * t.dim)
+    rows["value"] = 50 + 5 * np.log2(rows.dim) + rows.seed + rows.index % 7
+    table = pd.DataFrame(np.linspace(-40, 40, 6).reshape(2, 3), long[:2], [20, 50, 100])
+    return [
+        plots.curve_and_ratio(rows, "pairs map@10", long[:3], base=long[0]),
+        plots.curve_and_ratio(rows, "pairs map@10"),
+        plots.differences(stats.paired(rows, *long[:2], "pairs map@10"), -1.0, what=f"{long[0]} − {long[1]}, mAP@10"),
+        plots.frontier(rows, "pairs map@10", long[:4]),
+        plots.heatmap(rows, "pairs map@10", long[0], minus=long[1]),
+        plots.cells(table, "mAP@10 less that of exact search, of one seed (points)", signed=True),
+    ]
+
+
+ON_EACH_OTHER = """() => [...document.querySelectorAll("main svg")].map(svg => {
+    const texts = [...svg.querySelectorAll("text")].filter(text => text.textContent.trim());
+    const boxes = texts.map(text => text.getBoundingClientRect()), found = [];
+    boxes.forEach((a, i) => boxes.slice(0, i).forEach((b, j) => {
+        const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (across > 1 && down > 3) found.push(`${texts[i].textContent} | ${texts[j].textContent}`);
+    }));
+    return found;
+})"""  # letters do not fill their boxes: 3 pixels above and below are air
+
+
+@pytest.mark.browser
+def test_no_text_of_a_figure_lies_on_another_or_leaves_it(browser, tmp_path):
+    drawn = figures()
+    file = page.render(write(tmp_path, "01_mrl", "minutes", [code("draw()", svg(one)) for one in drawn]))
+    with opened(browser, file, viewport={"width": 1280, "height": 800}) as shown:
+        assert shown.evaluate(ON_EACH_OTHER) == [[]] * len(drawn)
+        outside = """() => [...document.querySelectorAll("main svg text")].filter(text => {
+            const inner = text.getBoundingClientRect(), outer = text.closest("svg").getBoundingClientRect();
+            return inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.top < outer.top - 1;
+        }).map(text => text.textContent)"""
+        assert shown.evaluate(outside) == []
+
+
+def rgb(colour: str) -> tuple[float, ...]:
+    return tuple(int(part) / 255 for part in re.findall(r"\d+", colour)[:3])
+
+
 def brightness(colour: str) -> float:
     return sum(map(int, re.findall(r"\d+", colour))) / 3
 
@@ -220,6 +330,7 @@ def brightness(colour: str) -> float:
         ("other files", '<img src="https://example.org/x.png" alt="">'),
         ("reports errors", "<script>nothing.there</script>"),
         ("pixels wide", '<div style="width: 5000px">wide</div>'),
+        ("letters of", "<style>svg { min-width: 0 !important; width: 200px }</style>"),
         ("pictures are seen", "<style>.mrl-slider > .picture[hidden] { display: block !important }</style>"),
         ("label stays", "<script>addEventListener('input', e => e.stopPropagation(), true)</script>"),
     ],

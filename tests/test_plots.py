@@ -1,10 +1,14 @@
 """Figures: the same method looks the same everywhere, colours can be told apart, and what is drawn is the table."""
 
+import io
+import itertools
+import re
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
+from eyes import contrast, distance
 
 from mrl_lab import plots, stats
 from mrl_lab.errors import RequestError
@@ -23,14 +27,12 @@ def table(methods=("MRL", "FF"), metric="top1", seeds=3) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(layer=None, tokens=None)
 
 
-def luminance(colour: str) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(a: str, b: str) -> float:
-    low, high = sorted([luminance(a), luminance(b)])
-    return (high + 0.05) / (low + 0.05)
+def drawn(figure) -> str:
+    """Return the figure as SVG in the package's style."""
+    file = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(file, format="svg")
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("look", plots.LOOKS, ids=lambda look: look.colour)
@@ -45,6 +47,48 @@ def test_a_method_keeps_its_look_and_no_two_share_one():
     assert len(set(nine.values())) == len(plots.LOOKS)
 
 
+@pytest.mark.parametrize(
+    "two",
+    [
+        *(("plain", "MRL"), ("FF", "MRL"), ("FF cascade", "MRL cascade"), ("FF, single-shot", "MRL, single-shot")),
+        *(("plain", "2DMSE"), ("plain", "Starbucks"), ("2DMSE", "Starbucks"), ("untouched", "plain")),
+        *(("M3", "all tokens"), ("M3", "all tokens, pooled"), ("slice", "none"), ("slice, d = 128", "none, d = 128")),
+    ],
+    ids=" and ".join,
+)
+def test_every_eye_tells_apart_what_a_page_compares(two):
+    first, second = plots.looks(two).values()
+    assert distance(first.colour, second.colour) >= 35
+    assert first.marker != second.marker
+
+
+@pytest.mark.parametrize("there", [["one"], ["MRL", "FF"], ["plain", "2DMSE", "one"]], ids=", ".join)
+def test_a_method_of_one_s_own_takes_a_hue_that_is_free(there):
+    for name in (f"mine {i}" for i in range(20)):
+        found = plots.looks([*there, name])
+        mine = found.pop(name)
+        assert min(distance(mine.colour, other.colour) for other in found.values()) >= 9
+
+
+def test_a_variant_looks_as_its_method_where_that_is_not_there():
+    mrl = plots.looks(["MRL"])["MRL"]
+    assert plots.looks(["MRL, cut", "FF"])["MRL, cut"] == plots.looks(["MRL cascade"])["MRL cascade"] == mrl
+    assert plots.looks(["MRL, cut", "MRL"])["MRL, cut"] != mrl
+    assert plots.looks(["MRL-E"])["MRL-E"] != mrl
+
+
+@pytest.mark.parametrize(("draw", "parts"), [(plots.curve, 1), (plots.ratio, 1), (plots.curve_and_ratio, 2)])
+def test_more_than_six_lines_get_a_panel_each_with_the_others_in_grey(draw, parts):
+    names = [f"way {i}" for i in range(7)]
+    assert len(draw(table(names[:6]), "top1").axes) == parts
+    axes = draw(table(names), "top1").axes
+    assert [ax.get_title(loc="left") for ax in axes] == names * parts
+    for ax in axes:
+        (own,) = (line for line in ax.lines if line.get_label() in names)
+        assert own.get_label() == ax.get_title(loc="left")
+        assert len([line for line in ax.lines if len(line.get_xdata()) == len(SIZES)]) == len(names)
+
+
 def test_curve_draws_means_and_bands_at_the_real_sizes():
     fig = plots.curve(table(), "top1")
     ax = fig.axes[0]
@@ -52,10 +96,16 @@ def test_curve_draws_means_and_bands_at_the_real_sizes():
     assert line.get_ydata().tolist() == [58, 60, 64]  # 50 + m + 5 + mean of the seeds 0, 1, 2
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["2", "4", "8"]
     assert ax.get_xlabel() == "dims kept, m"
-    assert ax.get_ylabel() == "top-1 accuracy (%)"
+    assert ax.get_title(loc="left") == "top-1 accuracy (%)"
     interval = stats.t_interval([58 - 1, 58, 58 + 1])
     vertices = ax.collections[-2].get_paths()[0].vertices[:, 1]
     assert vertices.min() == pytest.approx(interval.low)
+
+
+def test_a_method_without_a_score_at_any_size_has_no_line():
+    rows = pd.concat([table(["MRL"]), table(["no size"]).assign(dim=None, seed=range(9))])
+    ax = plots.curve(rows, "top1").axes[0]
+    assert ax.get_legend_handles_labels()[1] == ["MRL"]
 
 
 def test_one_seed_has_no_band_and_says_so():
@@ -93,6 +143,18 @@ def test_heatmap_holds_the_numbers_and_differences():
     assert set(less) == {"−5.0"}
 
 
+@pytest.mark.parametrize("signed", [True, False], ids=["differences", "scores"])
+def test_each_number_stands_out_from_its_cell_and_is_not_the_ink_that_a_page_swaps(signed):
+    svg = drawn(plots.cells(pd.DataFrame(np.linspace(-50, 49, 100).reshape(5, 20)), "points", signed=signed))
+    cells = re.search(r'<g id="QuadMesh_1">(.*?)</g>', svg, re.DOTALL)[1]
+    fills = re.findall(r"<path [^>]*fill: (#\w+)", cells)
+    numbers = [t for t in re.findall("<text [^>]*>[^<]+", svg) if re.search(r">−?\d+\.\d$", t)][:100]
+    colours = [(re.findall(r"fill: (#\w+)", number) or ["#000000"])[0] for number in numbers]  # SVG's default is black
+    assert len(fills) == len(colours) == 100
+    assert min(contrast(cell, colour) for cell, colour in zip(fills, colours, strict=True)) >= 4.5
+    assert plots.INK not in colours
+
+
 def test_heatmap_frames_the_cells_that_are_named():
     rows = pd.concat([table().assign(layer=n) for n in (1, 2)])
     sizes = sorted(rows.dim.unique())
@@ -106,6 +168,29 @@ def test_frontier_fills_what_nothing_cheaper_beats():
     ax = plots.frontier(rows, "top1").axes[0]
     hollow = [line for line in ax.lines if line.get_markerfacecolor() == "none" and len(line.get_xdata())]
     assert {round(float(y)) for line in hollow for y in line.get_ydata()} == {53, 55, 59}  # MRL lies below FF here
+
+
+def test_names_of_points_lie_on_nothing_and_those_of_the_frontier_come_first():
+    rows = pd.concat([table([f"way {i}"]).assign(value=lambda t, i=i: t.value + i / 50) for i in range(6)])
+    rows = rows.assign(flops=lambda t: t.dim * 10 - t.value / 50)  # way 5: the cheapest and the best
+    ax = plots.frontier(rows, "top1").axes[0]
+    boxes = [label.get_window_extent() for label in ax.texts]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    points = np.concatenate(
+        [ax.transData.transform(line.get_xydata()) for line in ax.lines if line.get_marker() in "o^s"]
+    )
+    assert not any(box.contains(*point) for box in boxes for point in points)
+    named = {label.xy for label in ax.texts}
+    best = [
+        line for line in ax.lines if line.get_markerfacecolor() not in ("none", None) and line.get_marker() != "None"
+    ]
+    assert {tuple(xy) for line in best for xy in line.get_xydata()} <= named
+    assert len(named) < len(rows.groupby(["method", "dim"])), "this many cannot all have room"
+
+
+def test_a_size_has_no_number_where_the_next_larger_one_s_would_lie_on_it():
+    ax = plots.curve(table(["MRL"]), "top1", trained=[2, 4, 8, 16, 720, 740, 768]).axes[0]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["2", "4", "8", "16", "", "", "768"]
 
 
 def test_metric_names_are_words():

@@ -144,12 +144,12 @@ def test_a_folder_without_notebooks_is_refused(monkeypatch, capsys):
 
 def test_a_damaged_notebook_is_refused(here, capsys):
     (here.parent / "notebooks" / "02_half.ipynb").write_text('{"cells": [')
-    refused(["run", "01_train"], ["02_half.ipynb", "restore"], capsys)
+    refused(["run", "02_half"], ["02_half.ipynb", "restore"], capsys)
 
 
 def test_a_parameter_without_a_kind_is_refused(here, capsys):
     write(here.parent / "notebooks", "02_odd", form="dim = 64  # width")
-    refused(["run", "01_train"], ["02_odd.ipynb", "annotated"], capsys)
+    refused(["run", "02_odd"], ["02_odd.ipynb", "annotated"], capsys)
 
 
 @pytest.mark.parametrize("line", ["run 01_trian", "run 01_train -p dim 1", "frobnicate", ""])

@@ -3,15 +3,19 @@
 import json
 import multiprocessing
 import os
+import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import small_notebooks
 import torch
 
 from mrl_lab import runs
 from mrl_lab.errors import RequestError
+from mrl_lab.report import notebooks
 
 ROW = {"method": "MRL", "seed": 0, "dim": 8, "metric": "top-1", "value": 81.25, "n": 100}
 
@@ -25,7 +29,6 @@ def run(tmp_path, monkeypatch):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(runs, "WORTH_TELLING", 0)
     return tmp_path / "cache"
 
 
@@ -79,20 +82,42 @@ def test_facts_grow_and_are_kept_once(run):
     assert (facts["device"], facts["threads"]) == ("cpu", 2)
 
 
-def test_without_a_runner_the_folder_is_a_scratch_one_without_old_tables(tmp_path, monkeypatch):
+@pytest.fixture
+def no_runner(tmp_path, monkeypatch):
+    """As in JupyterLab, with a clone of its own; each call of what it gives is as a new kernel."""
     monkeypatch.delenv("MRL_LAB_RUN", raising=False)
     monkeypatch.setattr(runs.source, "checkout", lambda: tmp_path)
-    runs.start("01_mrl").save_scores(pd.DataFrame([ROW]))
-    again = runs.start("01_mrl")
-    assert again.folder == tmp_path / "reports" / "scratch" / "01_mrl"
-    assert list(again.folder.iterdir()) == []
+    runs._own_folder.cache_clear()
+    yield runs._own_folder.cache_clear
+    runs._own_folder.cache_clear()
 
 
-def test_where_the_clone_cannot_be_written_the_scratch_folder_is_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.delenv("MRL_LAB_RUN", raising=False)
+def test_without_a_runner_a_kernel_has_a_folder_of_its_own_that_it_names_and_empties(
+    tmp_path, monkeypatch, no_runner, capsys
+):
+    first = runs.start("01_mrl")
+    assert capsys.readouterr().out == f"tables of this run: {first.folder}\n"
+    assert first.folder.parent == tmp_path / "reports" / "scratch"
+    first.save_scores(pd.DataFrame([ROW]))
+    assert runs.start("01_mrl") == first
+    assert list(first.folder.iterdir()) == []
+    no_runner()
+    monkeypatch.setattr(runs.os, "getpid", lambda: 7)
+    assert runs.start("01_mrl").folder != first.folder
+
+
+def test_where_the_clone_cannot_be_written_the_scratch_folder_is_elsewhere(tmp_path, no_runner):
     (tmp_path / "reports").write_text("a file in the way")
-    monkeypatch.setattr(runs.source, "checkout", lambda: tmp_path)
     assert runs.start("01_mrl").folder.is_dir()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_table_that_does_not_fit_leaves_no_half_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs.os, "getpid", lambda: "full")
+    (tmp_path / ".a.csv.full").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        runs.write(tmp_path / "a.csv", b"a" * 99)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_load_reads_the_finished_runs_only(tmp_path, monkeypatch):
@@ -108,6 +133,61 @@ def test_load_reads_the_finished_runs_only(tmp_path, monkeypatch):
     assert table["layer"].isna().all()
     with pytest.raises(RequestError, match="no finished runs"):
         runs.load(tmp_path / "elsewhere")
+
+
+# ------------------------------------------------------------------------------------------------ parameters
+
+
+GIVEN = {"budget": "seconds", "dim": 64, "sizes": [8, 16]}
+
+
+@pytest.mark.parametrize(
+    ("given", "cells", "words"),
+    [
+        ({"budget": "minuts"}, [], "unknown budget 'minuts'. Did you mean 'minutes'"),
+        ({"dim": "64"}, [], "'dim' is a whole number"),
+        ({"dim": 1}, [], "'dim' is from 2 to 4096, got 1"),
+        ({"sizes": [16, 8]}, [], "parameter 'sizes'"),
+        ({"sizes": [8, 128]}, [], "dim is 64"),
+        ({"budget": None}, [], "'budget' is a text"),
+        ({}, ["# Parameters\nbudgte = 'minutes'\n"], "unknown parameter 'budgte'. Did you mean 'budget'"),
+        ({}, ["# Parameters\ndim = 32\nseed = 3\n"], "unknown parameter 'seed'"),
+        (None, [], "parameter 'budget' of 01_mrl is not set: run the parameters cell first"),
+    ],
+)
+def test_wrong_parameters_of_a_kernel_are_one_clear_error(given, cells, words, tmp_path):
+    notebook = notebooks.read(small_notebooks.write(tmp_path, "01_mrl"))
+    with pytest.raises(RequestError, match=re.escape(words)):
+        notebook.check({} if given is None else GIVEN | given, ["", "%time 1", *cells])
+
+
+@pytest.mark.parametrize(
+    ("given", "cells"),
+    [
+        ({}, []),
+        ({"dim": 32, "other": object()}, ["# Parameters\ndim = 32\n"]),
+        ({}, ["seed: int = 0  # mine", "# Parameters\nseed = 3\n", "x.y: int = 1"]),  # a copy with more of its own
+    ],
+)
+def test_right_parameters_of_a_kernel_pass(given, cells, tmp_path):
+    notebooks.read(small_notebooks.write(tmp_path, "01_mrl")).check(GIVEN | given, ["%time 1", *cells])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", [{"budgte": "minutes"}, {"budget": "minuts"}])
+def test_plain_papermill_stops_at_the_first_call_with_that_error(wrong, tmp_path, monkeypatch):
+    import papermill
+
+    file = small_notebooks.write(tmp_path, "01_mrl", "from mrl_lab import runs\nrun = runs.start('01_mrl')", "1/0")
+    monkeypatch.setenv("MRL_LAB_NOTEBOOKS", str(tmp_path))
+    monkeypatch.delenv("MRL_LAB_RUN", raising=False)
+    with pytest.raises(papermill.PapermillExecutionError, match=r"RequestError: unknown .*Did you mean"):
+        papermill.execute_notebook(file, tmp_path / "out.ipynb", wrong, progress_bar=False)
+
+
+def test_a_notebook_whose_file_is_not_at_hand_is_not_checked(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRL_LAB_NOTEBOOKS", str(tmp_path))
+    assert notebooks.original("01_mrl") is None
 
 
 # ------------------------------------------------------------------------------------------ computing once
@@ -128,14 +208,14 @@ TABLE = pd.DataFrame(
 )
 
 
-def test_a_table_is_made_once_and_read_back_as_it_was(cache, capsys):
+def test_a_table_is_made_once_without_a_word_and_read_back_as_it_was(cache, capsys):
     make, calls = counted(TABLE)
     first = runs.remember({"dim": 8}, make)
     again = runs.remember({"dim": 8}, make)
     assert len(calls) == 1
     pd.testing.assert_frame_equal(first, again, check_exact=True)
     assert again["value"][0] == 1 / 3
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["made", "reused"]
+    assert capsys.readouterr().out == ""
 
 
 def test_tensors_are_kept_bit_by_bit_views_too(cache):
@@ -147,13 +227,6 @@ def test_tensors_are_kept_bit_by_bit_views_too(cache):
     assert torch.equal(found["z"], z)
     assert torch.equal(found["prefix"], z[:, :2])
     assert found["n"].item() == 3
-
-
-def test_short_results_are_made_and_reused_without_a_word(cache, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "WORTH_TELLING", 20)
-    for _ in range(2):
-        runs.remember({"a": 1}, lambda: pd.DataFrame({"x": [1.0]}))
-    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
@@ -198,7 +271,7 @@ def test_a_damaged_entry_is_made_again_and_says_so(suffix, cache, capsys):
     capsys.readouterr()
     runs.remember({"dim": 8}, make)
     runs.remember({"dim": 8}, make)
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["the", "made", "reused"]
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["again"]
     assert len(calls) == 2
 
 
@@ -217,6 +290,93 @@ def test_a_make_that_fails_leaves_nothing_to_reuse(cache):
 def test_a_result_of_another_kind_is_refused(result, cache):
     with pytest.raises(RequestError, match="DataFrame or a dict of tensors"):
         runs.remember({"dim": 8}, lambda: result)
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    """Let the system refuse what is written into any cache, as it does for another user's; locks are written too."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def begin() -> None:
+        monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+        monkeypatch.setattr(runs, "write", refuse)
+
+    return begin
+
+
+def test_a_cache_that_cannot_be_written_serves_what_it_has_and_says_what_to_do_for_the_rest(cache, refused):
+    make, calls = counted(TABLE)
+    runs.remember({"dim": 8}, make)
+    refused()
+    pd.testing.assert_frame_equal(runs.remember({"dim": 8}, make), runs.remember({"dim": 8}, make))
+    with pytest.raises(RequestError, match=r"cannot be written to \(Permission denied\).*MRL_LAB_CACHE"):
+        runs.remember({"dim": 9}, make)
+    assert len(calls) == 1
+
+
+def test_what_a_make_raises_is_its_own_and_not_the_cache_s(cache):
+    def fails():
+        raise FileNotFoundError("my file")
+
+    with pytest.raises(FileNotFoundError, match="my file"):
+        runs.remember({"dim": 8}, fails)
+
+
+# ------------------------------------------------------------------------------------------------ time it took
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test sets; it gives the present time as a list of one number."""
+    now = [0.0]
+    monkeypatch.setattr(runs.time, "time", lambda: now[0])
+    return now
+
+
+def takes(clock: list, seconds: float, of=()):
+    """A result that takes so long, of the results that ``of`` remembers."""
+
+    def make():
+        for one in of:
+            one()
+        clock[0] += seconds
+        return TABLE
+
+    return make
+
+
+def test_time_made_and_time_reused_are_told_apart_and_nothing_counts_twice(cache, run, clock):
+    def inner():
+        return runs.remember({"a": "inner"}, takes(clock, 10))
+
+    def outer():
+        return runs.remember({"a": "outer"}, takes(clock, 5, of=[inner]))
+
+    inner()
+    clock[0] = 100
+    outer()
+    outer()
+    assert runs.spent(run.folder, 100) == (5, 10)
+    (run.folder / runs.USED).unlink()
+    clock[0] = 200
+    outer()  # which stands on the inner one, though that is not asked for now
+    inner()
+    runs.remember({"a": "new"}, takes(clock, 2))
+    assert runs.spent(run.folder, 200) == (2, 15)
+
+
+def test_results_made_side_by_side_count_once(run):
+    (run.folder / runs.USED).write_text("[[0, 10]]\n[[4, 12], [20, 21]]\n[[95, 103]]\n")
+    assert runs.spent(run.folder, 100) == (3, 18)
+
+
+def test_a_run_that_remembers_nothing_has_spent_nothing_on_it(run):
+    assert runs.spent(run.folder, 100) == (0, 0)
+
+
+# ------------------------------------------------------------------------------------------ what is refused
 
 
 def test_settings_that_are_no_plain_values_are_refused(cache):

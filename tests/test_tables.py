@@ -3,6 +3,7 @@
 import re
 
 import pandas as pd
+import pytest
 
 from mrl_lab.report import tables
 
@@ -14,13 +15,63 @@ def kinds(html: str) -> list[list[str]]:
     return [re.findall(r'<(t[hd](?: class="text")?)', row) for row in html.split("<tr")[1:]]
 
 
+def texts(html: str) -> list[list[str]]:
+    """Return what each row says."""
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in html.split("<tr")[1:]]
+
+
+@pytest.mark.parametrize(
+    ("index", "kept"),
+    [
+        (None, False),
+        (pd.Index([0, 1], name="layer"), True),
+        ([1, 2], True),
+        (["0", "b"], True),
+    ],
+    ids=["a count", "with a name", "no count", "text"],
+)
+@pytest.mark.parametrize(
+    "write",
+    [
+        pd.DataFrame.to_html,
+        lambda frame: frame.style.to_html(),
+        lambda frame: frame.style.to_html().replace("&nbsp;", "\xa0"),  # as it is once a notebook became a page
+    ],
+    ids=["frame", "style", "page"],
+)
+def test_an_index_that_only_counts_the_rows_goes(index, kept, write):
+    rows = texts(tables.polish(write(FRAME if index is None else FRAME.set_axis(index))))
+    assert {len(row) for row in rows} == {4 if kept else 3}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["14.0000", "8.0000"], ["14", "8"]),
+        (["14.00", "nan"], ["14", "nan"]),
+        (["14.0", "8.0"], ["14.0", "8.0"]),
+        (["14.0000", "8.2500"], ["14.0000", "8.2500"]),
+        (["0.000", "1.000"], ["0.000", "1.000"]),
+        (["286720.000", "0.574"], ["286720", "0.574"]),
+        (["−14.00", "&lt;14.00"], ["−14.00", "&lt;14.00"]),
+    ],
+    ids=", ".join,
+)
+def test_whole_numbers_are_written_as_such_and_measured_ones_keep_their_digits(written, read):
+    rows = "".join(f"<tr><td>{number}</td></tr>" for number in written)
+    assert [
+        row[0] for row in texts(tables.polish(f"<table><thead><tr><th>x</th></tr></thead>{rows}</table>"))[1:]
+    ] == read
+
+
+def test_numbers_that_are_names_have_no_idle_zeros():
+    frame = pd.DataFrame([[1, 2, 3]], ["a"], [0.01, 2.0, 0.3]).style.to_html()
+    assert texts(tables.polish(frame))[0] == ["&nbsp;", "0.01", "2", "0.3"]
+
+
 def test_a_column_with_text_is_set_to_the_left_with_its_heading_and_numbers_are_not():
     text, head = 'td class="text"', 'th class="text"'
-    assert kinds(tables.polish(FRAME.to_html())) == [
-        ["th", "th", head, "th"],
-        ["th", "td", text, "td"],
-        ["th", "td", text, "td"],
-    ]
+    assert kinds(tables.polish(FRAME.to_html())) == [["th", head, "th"], ["td", text, "td"], ["td", text, "td"]]
 
 
 def test_a_dash_in_the_place_of_a_missing_number_is_no_text():

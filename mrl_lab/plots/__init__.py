@@ -8,6 +8,7 @@ grid grey, which the page swaps in dark mode; the background is transparent.
 """
 
 from mrl_lab.plots.curves import against, curve, curve_and_ratio, differences, frontier, learning_curve, ratio
+from mrl_lab.plots.forest import forest
 from mrl_lab.plots.grids import cells, heatmap
 from mrl_lab.plots.pictures import neighbours, nesting, picture_grid, reranked, told
 from mrl_lab.plots.style import AXES, GRID, INK, LOOKS, looks, metric_name, seeds_in_words, use_style
@@ -22,6 +23,7 @@ __all__ = [
     "curve",
     "curve_and_ratio",
     "differences",
+    "forest",
     "frontier",
     "heatmap",
     "learning_curve",

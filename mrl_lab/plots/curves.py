@@ -13,14 +13,18 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from mrl_lab import stats
 from mrl_lab.errors import RequestError, unknown
+from mrl_lab.plots.labels import name_points
+from mrl_lab.plots.lines import WIDE, Lines
 from mrl_lab.plots.style import (
     AXES,
     BLUE,
     GREY,
     INK,
+    cost_axis,
     legend_of,
     looks,
     metric_name,
+    name_values,
     new_axes,
     pick,
     seeds_in_words,
@@ -42,6 +46,8 @@ def curve(
 ) -> Figure:
     """Draw a score against the size kept: the mean over seeds with its 95 % t-interval as a band.
 
+    More than six methods get a panel each, with the others in grey behind, unless ``ax`` is given.
+
     Args:
         scores: the tidy table, one row a method, seed and ``by`` (filter other layers or tokens out first).
         methods: which, in this order; all by default.
@@ -51,18 +57,8 @@ def curve(
     Raises:
         RequestError: an unknown metric, method or column; several rows of one seed at one size.
     """
-    ax = ax if ax is not None else new_axes()
-    rows = pick(scores, metric, methods)
-    _lines(ax, rows, by, trained)
-    if chance is not None:
-        ax.axhline(chance, color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
-        ax.annotate(
-            "chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small"
-        )
-    ax.set_ylabel(metric_name(metric))
-    if legend:
-        legend_of(ax, seeds_in_words(rows))
-    return ax.figure
+    lines = Lines(pick(scores, metric, methods), by, metric_name(metric), trained, chance, "chance")
+    return lines.show(legend, ax)
 
 
 def ratio(
@@ -78,19 +74,12 @@ def ratio(
 ) -> Figure:
     """Draw the share of the full-size score that each size keeps, in per cent, paired by seed.
 
-    ``base`` names the method whose full size counts as 100 %; by default each method's own.
+    ``base`` names the method whose full size counts as 100 %; by default each method's own. Panels as in :func:`curve`.
 
     Raises:
         RequestError: as :func:`curve`, and a method without a score at the full size when no ``base`` is named.
     """
-    ax = ax if ax is not None else new_axes()
-    rows = pick(scores, metric, methods)
-    _lines(ax, rows.assign(value=100 * rows["value"] / _full_size(scores, rows, metric, by, base)), by, trained)
-    ax.axhline(100, color=INK, linewidth=0.9)
-    ax.set_ylabel(f"share of {base + '’s' if base else 'the'} full-size score (%)")
-    if legend:
-        legend_of(ax, seeds_in_words(rows))
-    return ax.figure
+    return _shares(scores, metric, methods, by, base, trained).show(legend, ax)
 
 
 def curve_and_ratio(
@@ -103,13 +92,32 @@ def curve_and_ratio(
     trained: Sequence[int] | None = None,
     chance: float | None = None,
 ) -> Figure:
-    """Draw :func:`curve` and :func:`ratio` side by side under one legend."""
-    fig = Figure(figsize=(8.4, 3.6), layout="constrained")
-    left, right = fig.subplots(1, 2)
-    curve(scores, metric, methods, by, trained=trained, chance=chance, legend=False, ax=left)
-    ratio(scores, metric, methods, by, base=base, trained=trained, legend=False, ax=right)
-    legend_of(left, seeds_in_words(pick(scores, metric, methods)), above=True)
+    """Draw :func:`curve` and :func:`ratio` side by side under one legend, or below one another where both are many."""
+    values = Lines(pick(scores, metric, methods), by, metric_name(metric), trained, chance, "chance")
+    both = values, _shares(scores, metric, methods, by, base, trained)
+    if values.many:
+        fig = Figure(figsize=(WIDE, 2 * values.height), layout="constrained")
+        for lines, part in zip(both, fig.subfigures(2, 1), strict=True):
+            lines.panels(part)
+        return fig
+    fig = Figure(figsize=(WIDE, 3.6), layout="constrained")
+    for lines, ax in zip(both, fig.subplots(1, 2), strict=True):
+        lines.draw(ax)
+    legend_of(fig.axes[0], seeds_in_words(values.rows), above=True)
     return fig
+
+
+def _shares(
+    scores: pd.DataFrame,
+    metric: str,
+    methods: Sequence[str] | None,
+    by: str,
+    base: str | None,
+    trained: Sequence[int] | None,
+) -> Lines:
+    rows = pick(scores, metric, methods)
+    rows = rows.assign(value=100 * rows["value"] / _full_size(scores, rows, metric, by, base))
+    return Lines(rows, by, f"share of {base + '’s' if base else 'the'} full-size score (%)", trained, 100)
 
 
 def _full_size(scores: pd.DataFrame, rows: pd.DataFrame, metric: str, by: str, base: str | None) -> np.ndarray:
@@ -126,23 +134,6 @@ def _full_size(scores: pd.DataFrame, rows: pd.DataFrame, metric: str, by: str, b
             f"Name the method whose full size counts as 100 %: base='FF', or leave these out of methods."
         )
     return found
-
-
-def _lines(ax: Axes, rows: pd.DataFrame, by: str, trained: Sequence[int] | None) -> None:
-    """One line a method: mean over seeds, a marker a size, and a band where there are seeds enough for one."""
-    table = stats.intervals(rows, ["method", by]).dropna(subset=[by]).astype({by: float})
-    for method, look in looks(table["method"]).items():
-        line = table[table["method"] == method].sort_values(by)
-        hollow = ~line[by].isin(line[by] if trained is None else trained)
-        x, mean, low, high = (line[column] for column in (by, "mean", "low", "high"))
-        filled = np.flatnonzero(~hollow).tolist()
-        ax.plot(x, mean, color=look.colour, linestyle=look.dash, marker=look.marker, markevery=filled, label=method)
-        if hollow.any():
-            ax.plot(x[hollow], mean[hollow], look.marker, color=look.colour, markerfacecolor="none")
-        if low.notna().any():
-            ax.fill_between(x, low, high, color=look.colour, alpha=0.16, linewidth=0)
-            ax.vlines(x, low, high, color=look.colour, linewidth=1)
-    size_axis(ax, by, table[by] if trained is None else trained)
 
 
 def differences(
@@ -172,7 +163,7 @@ def differences(
         if len(rows):
             ax.plot(rows[by], rows["difference"], "o", color=BLUE, markerfacecolor=face, label=label)
     size_axis(ax, by, paired[by])
-    ax.set_ylabel(f"{what} (points)")
+    name_values(ax, f"{what} (points)")
     legend_of(ax, "mean and 95 % interval, paired by seed; clear of 0 by Holm's test over all sizes")
     return ax.figure
 
@@ -188,7 +179,8 @@ def frontier(
 ) -> Figure:
     """Draw the score against a cost (flops, bytes or seconds), each point named by its size.
 
-    A filled marker is on the frontier: nothing cheaper, or as cheap, scores more. A dotted step joins them.
+    A filled marker is on the frontier: nothing cheaper, or as cheap, scores more. A dotted step joins them. Points
+    that stand too close to others have no name.
     """
     ax = ax if ax is not None else new_axes()
     rows = pick(scores, metric, methods)
@@ -203,12 +195,11 @@ def frontier(
         for some, face in ((points[mine & best], look.colour), (points[mine & ~best], "none")):
             ax.plot(some[x], some["value"], look.marker, color=look.colour, markerfacecolor=face)
         ax.plot([], [], look.marker, color=look.colour, label=method)
-    for point in points.itertuples():
-        at = getattr(point, x), point.value
-        ax.annotate(f"{int(getattr(point, by))}", at, (4, -4), textcoords="offset points", va="top", fontsize="x-small")
-    ax.set_xscale("log")
-    ax.set(xlabel=AXES[x], ylabel=metric_name(metric))
+    cost_axis(ax, x, points[x])
+    name_values(ax, metric_name(metric))
     legend_of(ax, f"each point: one size ({AXES.get(by, by)}); filled: on the frontier")
+    named = pd.concat([points[best][::-1], points[~best]])  # the best first: not all have room
+    name_points(ax, named[[x, "value"]].to_numpy(), named[by].astype(int).astype(str))
     return ax.figure
 
 
@@ -240,7 +231,8 @@ def against(
     if log:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(ScalarFormatter())
-    ax.set(xlabel=names[0] or metric_name(x), ylabel=names[1] or metric_name(y))
+    ax.set_xlabel(names[0] or metric_name(x))
+    name_values(ax, names[1] or metric_name(y))
     legend_of(ax, title)
     return ax.figure
 
@@ -253,7 +245,9 @@ def learning_curve(history: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     for i, (name, colour) in enumerate(zip(parts, shades(len(parts)), strict=True)):
         smooth = history[name].rolling(window, min_periods=1).mean()
         ax.plot(history["step"], smooth, color=colour, linewidth=1 + 1.6 * i / max(1, len(parts) - 1), label=name)
-    ax.set(xlabel="step", ylabel="loss", yscale="log")
+    ax.set(xlabel="step", yscale="log")
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
+    name_values(ax, "loss")
     legend_of(ax, "size")
     return ax.figure

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mrl_lab.plots.style import AXES, metric_name, new_axes, pick
+from mrl_lab.plots.style import AXES, metric_name, name_values, new_axes, pick
 
 
 def heatmap(
@@ -64,18 +64,29 @@ def cells(
         xlabel, ylabel: what columns and rows are.
     """
     widest = max((len(str(name)) for name in values.index), default=0)
-    size = (1.9 + 0.72 * values.shape[1] + 0.07 * widest, 1.2 + 0.42 * values.shape[0])
+    size = (1.6 + 0.72 * values.shape[1] + 0.07 * widest, 1.2 + max(1.3, 0.42 * values.shape[0]))
     ax = ax if ax is not None else new_axes(size)
     reach = np.nanmax(np.abs(values)) if signed else None
     how = {"cmap": "RdBu", "vmin": -reach, "vmax": reach} if signed else {"cmap": "viridis"}
     mesh = ax.pcolormesh(values, **how)
     for (row, column), value in np.ndenumerate(values):
-        light = np.dot(mesh.cmap(mesh.norm(value))[:3], (0.299, 0.587, 0.114)) > 0.5
         text = "" if math.isnan(value) else f"{value:.1f}".replace("-", "−")
-        ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color="#000000" if light else "#ffffff")
-    ax.figure.colorbar(mesh, ax=ax, label=label)
+        colour = _on(mesh.cmap(mesh.norm(value)))
+        ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour)
+    ax.figure.colorbar(mesh, ax=ax)
+    name_values(ax, label)
     ax.set_xticks(np.arange(values.shape[1]) + 0.5, list(map(str, values.columns)))
     ax.set_yticks(np.arange(values.shape[0]) + 0.5, list(map(str, values.index)))
     ax.grid(visible=False)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     return ax.figure
+
+
+def _on(cell: Sequence[float]) -> str:
+    """Return black or white, whichever stands out more from a cell's colour: always by 4.58 : 1 or more (WCAG 2.2).
+
+    Neither is the ink that a page swaps in dark mode, since the cell keeps its colour there.
+    """
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in cell[:3])
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"

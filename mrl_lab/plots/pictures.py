@@ -10,7 +10,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mrl_lab.plots.style import AXES, BLUE, GREEN, GREY, INK, RED, metric_name, new_axes, shades
+from mrl_lab.plots.style import (
+    AXES,
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    RED,
+    cost_axis,
+    metric_name,
+    name_values,
+    new_axes,
+    shades,
+)
 
 
 def picture_grid(images: Sequence, labels: Sequence[str] = (), columns: int = 5) -> Figure:
@@ -99,12 +111,14 @@ def reranked(
             moved = name == "reranked" and places[i] != i + 1
             _picture(ax, pictures[i], f"{'✓' if right else '✗'} {classes[int(labels[i])]}")
             _frame(ax, GREEN if right else RED, "-" if right else (0, (2.5, 1.5)))
-            ax.set_xlabel(f"was no. {places[i]}" if moved else "", fontsize="x-small")
+            ax.set_xlabel(f"was no. {places[i]}" if moved else "", fontsize="small")
         row[1].set_ylabel(name)
     ax = lower.subplots()
     ax.plot(costs["flops"], costs["value"], "o", color=GREY, markerfacecolor="none")
     ax.plot(costs["flops"].iloc[here], costs["value"].iloc[here], "D", color=BLUE, markersize=9)
-    ax.set(xscale="log", xlabel=f"{AXES['flops']} a query", ylabel=metric_name("map@10"))
+    cost_axis(ax, "flops", costs["flops"])
+    ax.set_xlabel(f"{AXES['flops']} a query")
+    name_values(ax, metric_name("map@10"))
     return fig
 
 
@@ -121,7 +135,7 @@ def told(images: Sequence, pooled: Sequence, words: Sequence[str], right: Sequen
         _picture(whole, images[i], "")
         _picture(coarse, pooled[i], "")
         _frame(coarse, GREEN if right[i] else RED, "-" if right[i] else (0, (2.5, 1.5)))
-        coarse.set_xlabel(words[i], fontsize="x-small")
+        coarse.set_xlabel(words[i], fontsize="small")
     return fig
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+import textwrap
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -12,7 +15,7 @@ import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from mrl_lab.errors import unknown
 
@@ -40,9 +43,9 @@ LOOKS = (
     Look(SKY, "p", (0, (5, 1.2, 1.2, 1.2))),
     Look(PURPLE, "h", (0, (3, 1, 1, 1, 1, 1))),
 )
-KNOWN = {"MRL": 0, "M3": 1, "MRL-E": 1, "FF": 2, "separate": 2, "Franca": 3, "2DMSE": 4, "Starbucks": 8, "plain": 7}
-KNOWN |= {"FF, first dims": 6, "FF, SVD of features": 3, "FF, SVD of the classifier": 4, "FF, random projection": 5}
-KNOWN |= {"FF, random dims": 7, "FF, probe on random dims": 8}
+HUES = (0, 1, 2, 1, 3, 1, 2, 0, 0)  # of LOOKS: two of one hue are told apart by their markers rather than their colours
+KNOWN = {"MRL": 0, "plain": 1, "FF": 1, "MRL-E": 2, "2DMSE": 2, "Starbucks": 8, "separate": 6, "untouched": 6}
+KNOWN |= {"M3": 3, "all tokens": 7, "all tokens, pooled": 0, "slice": 0, "none": 1, "proj": 2, "Franca": 4}
 METRICS = {
     "top1": "top-1 accuracy (%)",
     "coarse_top1": "coarse top-1 accuracy (%)",
@@ -64,11 +67,14 @@ AXES = {
     "bytes": "bytes an embedding",
     "seconds": "seconds",
 }
+UNITS = {"flops": "", "bytes": "B", "seconds": "s"}
+LETTER = 6.2  # points that a letter takes, on the whole
 
 
 def use_style() -> None:
     """Set the style for all figures and tables that follow; in a notebook, show figures as SVG. Call once."""
     pd.set_option("display.max_colwidth", None)  # claims and notes are sentences
+    pd.set_option("display.precision", 3)
     mpl.rcParams.update(
         {
             "figure.figsize": (7, 3.4),
@@ -115,15 +121,26 @@ def _show_as_svg() -> None:
 def looks(methods: Iterable[str]) -> dict[str, Look]:
     """Return each method's look: fixed for :data:`KNOWN` names, from the name's checksum for others.
 
-    Two methods of one figure never share a look while there are enough: the second takes the next that is free.
+    A variant, such as "MRL, cut" or "MRL cascade", looks as MRL where that is not there. Two methods of one figure
+    never share a look while there are enough; one without its own takes another hue than the rest where it can.
     """
     methods = list(dict.fromkeys(methods))
-    taken = {name: KNOWN[name] for name in methods if name in KNOWN}
-    for name in (n for n in methods if n not in KNOWN):
-        first = zlib.crc32(name.encode()) % len(LOOKS)
-        order = [(first + i) % len(LOOKS) for i in range(len(LOOKS))]
-        taken[name] = next((i for i in order if i not in taken.values()), first)
+    taken: dict[str, int] = {}
+    for name in sorted(methods, key=lambda name: name not in KNOWN):
+        taken[name] = _free(name, list(taken.values()))
     return {name: LOOKS[taken[name]] for name in methods}
+
+
+def _free(name: str, taken: Sequence[int]) -> int:
+    """Return the number of the look that ``name`` gets beside those that are taken."""
+    of = [known for known in KNOWN if re.match(rf"{re.escape(known)}(?![\w-])", name)]
+    own = KNOWN[max(of, key=len)] if of else None
+    first = zlib.crc32(name.encode()) % len(LOOKS) if own is None else own
+    if own is not None and own not in taken:
+        return own
+    free = [i % len(LOOKS) for i in range(first, first + len(LOOKS)) if i % len(LOOKS) not in taken]
+    apart = [i for i in free if HUES[i] not in {HUES[j] for j in taken}]
+    return next(iter(apart + free), first)
 
 
 def metric_name(metric: str) -> str:
@@ -151,15 +168,47 @@ def pick(scores: pd.DataFrame, metric: str, methods: Sequence[str] | None) -> pd
     return pd.concat([rows[rows["method"] == method] for method in methods or there], ignore_index=True)
 
 
+def name_values(ax: Axes, name: str) -> None:
+    """Say what the values are above the axes, level: so it is read at once, and cannot run into a legend."""
+    ax.set_title(textwrap.fill(name, int(_width(ax) / LETTER)), loc="left")
+
+
 def size_axis(ax: Axes, by: str, sizes: Iterable[float]) -> None:
-    """Name the real sizes on the axis, in steps of doubling except for layers."""
+    """Name the real sizes on the axis, in steps of doubling except for layers; the larger first where room is short."""
     sizes = sorted(set(map(int, sizes)))
     if by != "layer":
         ax.set_xscale("log", base=2)
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xticks(sizes, list(map(str, sizes)))
+    ax.set_xticks(sizes, _with_room(sizes, sizes if by == "layer" else np.log2(sizes), _width(ax)))
     ax.grid(visible=False, axis="x")
     ax.set_xlabel(AXES.get(by, by))
+
+
+def _with_room(sizes: Sequence[int], places: Sequence[float], width: float) -> list[str]:
+    """Return the sizes as text, empty where the next larger one's would lie on it."""
+    names, edge = [], math.inf
+    reach = max(places) - min(places) or 1
+    for size, place in zip(reversed(sizes), reversed(places), strict=True):
+        at, half = width * place / reach, LETTER * (len(str(size)) + 0.5) / 2
+        fits = at + half < edge
+        names.append(str(size) if fits else "")
+        edge = at - half if fits else edge
+    return names[::-1]
+
+
+def cost_axis(ax: Axes, cost: str, values: Iterable[float]) -> None:
+    """Show a cost on a logarithmic axis in words: "10 M", "2 kB", "5 ms"."""
+    ax.set_xscale("log")
+    if max(values) < 10 * min(values):
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_formatter(EngFormatter(UNITS[cost]))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel(AXES[cost])
+
+
+def _width(ax: Axes) -> float:
+    """Return about how many points wide the axes are, before they are laid out."""
+    return ax.get_window_extent().width * 72 / ax.figure.dpi
 
 
 def seeds_in_words(rows: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ Code is folded, maths is MathML, figures are inline SVG whose ink follows the pa
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mrl_lab import plots
 from mrl_lab.report import tables
+from mrl_lab.report.faces import legible
 from mrl_lab.report.maths import to_mathml
 
 if TYPE_CHECKING:
@@ -22,9 +24,8 @@ TEMPLATE = Path(__file__).parent / "template"
 SHOWS = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/plain"]  # the first it has
 COLOURS = {plots.INK: "var(--ink)", plots.GRID: "var(--grid)"}
 MARKER = "papermill-error-cell-tag"  # papermill's own red cells; the page marks the cell itself
-TOLD = re.compile(r"(made|reused) [0-9a-f]{8}(?:, made)? in (\d+) s\n*")  # by mrl_lab.runs, in one process or several
-FEW = 3  # lines of that kind that a cell may keep
-LEAST = 0.5  # of its size: a figure on a phone shrinks to this, then scrolls, so that its text can be read
+LEAST = 11  # pixels that a figure's smallest letters keep: on a phone it shrinks so far, then scrolls
+MOST = 1.25  # of its own size: no figure grows beyond this for its smallest letters
 
 
 def render(notebook: NotebookNode, failed: int | None = None) -> str:
@@ -41,7 +42,7 @@ def render(notebook: NotebookNode, failed: int | None = None) -> str:
         if cell.cell_type == "markdown":
             cell.source = to_mathml(cell.source)
         elif cell.cell_type == "code":
-            _sum_up(cell)
+            legible(cell)
     html, _ = _exporter().from_notebook_node(notebook)
     html = re.sub(r"(?:<\?xml[^>]*>\s*|<!DOCTYPE[^>]*>\s*)*(<svg\b.*?</svg>)", _picture, html, flags=re.DOTALL)
     return tables.polish(html)
@@ -57,20 +58,6 @@ def _mark(notebook: NotebookNode, failed: int | None) -> None:
     (broken + counted + code[failed - 1 :] + code)[0].metadata["failed"] = True
 
 
-def _sum_up(cell: NotebookNode) -> None:
-    """Put one line in the place of many that say which results were made; the notebook beside the page has them all."""
-    streams = [output for output in cell.outputs if output.output_type == "stream"]
-    told = [line for stream in streams for line in TOLD.findall(stream.text)]
-    if len(told) <= FEW:
-        return
-    seconds = {kind: [int(time) for what, time in told if what == kind] for kind in ("made", "reused")}
-    parts = [f"results {kind}: {len(times)}, {sum(times):,} s" for kind, times in seconds.items() if times]
-    for stream in streams:
-        stream.text = TOLD.sub("", stream.text)
-    streams[0].text = "; ".join(parts) + "\n" + streams[0].text
-    cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
-
-
 @cache
 def _exporter() -> HTMLExporter:
     from nbconvert import HTMLExporter
@@ -81,9 +68,13 @@ def _exporter() -> HTMLExporter:
 
 
 def _picture(found: re.Match) -> str:
-    """Let the page recolour a figure, and keep it from becoming too small to read."""
+    """Let the page recolour a figure, and keep its letters from becoming too small to read."""
     svg = found[1]
     for colour, variable in COLOURS.items():
         svg = svg.replace(colour, variable)
     width = re.match(r'<svg[^>]*\swidth="([\d.]+)pt"', svg)
-    return svg.replace("<svg", f'<svg style="min-width: {LEAST * float(width[1]):.0f}pt"', 1) if width else svg
+    letters = [float(size) for size in re.findall(r'font(?:-size)?:[^;"]*?([\d.]+)px', svg)]
+    if width is None or not letters:
+        return svg
+    share = min(LEAST / (min(letters) * 4 / 3), MOST)  # matplotlib's units are points, of 4/3 pixels
+    return svg.replace("<svg", f'<svg style="min-width: {math.ceil(share * float(width[1]))}pt"', 1)

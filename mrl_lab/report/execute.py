@@ -26,6 +26,7 @@ from mrl_lab.errors import RequestError
 from mrl_lab.report import record
 from mrl_lab.report.jobs import Job, check_writable
 from mrl_lab.report.progress import Progress
+from mrl_lab.report.worker import sweep
 
 APART = 2.0  # seconds between two starts
 PATIENCE = 10.0  # seconds that a worker gets to end by itself
@@ -42,6 +43,7 @@ class Outcome:
     job: Job
     event: str
     seconds: float = 0.0
+    took: str = ""
     cell: int | None = None
     source: str = ""
     error: str = ""
@@ -69,6 +71,7 @@ def run(jobs: Sequence[Job], side_by_side: int = 1, fresh: bool = False) -> list
     """
     for out in {job.out for job in jobs}:
         _prepare(out)
+        sweep(out)
     crew = Crew(min(side_by_side, len(jobs)), fresh)
     progress = Progress(jobs)
     try:
@@ -107,7 +110,7 @@ def _ending(outcome: Outcome) -> str:
     if outcome.event == "already":
         return f"done already: {outcome.page}"
     if outcome.event == "done":
-        return f"done in {outcome.seconds:.0f} s: {outcome.page}"
+        return f"done, {outcome.took}: {outcome.page}"
     return f"failed after {outcome.seconds:.0f} s"
 
 

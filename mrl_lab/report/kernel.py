@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 KERNEL = "python3"
 START_SECONDS = 60  # a busy machine may take that long
 QUIET_SECONDS = 60  # how long the last outputs of a cell may take to arrive
-WIDGET = "application/vnd.jupyter.widget-view+json"
+# A user's startup files are no part of a run (its profile is left out too: see _launch), and kernels side by side
+# would wait for each other's history file.
+ALONE = ["--InteractiveShellApp.exec_PYTHONSTARTUP=False", "--HistoryManager.hist_file=:memory:"]
+EXIT = "ask_exit"  # what a kernel replies to a cell that calls exit() or quit()
+EARLY = "The cell ended the run: what comes after it was not run. Leave out sys.exit(), exit() and quit()."
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -30,16 +34,24 @@ class Failure:
     error: str
 
 
-def start() -> KernelManager:
+class Left(Exception):
+    """A cell asked the kernel to end."""
+
+
+def start(home: Path) -> KernelManager:
     """Start a kernel that answers; once more when it does not, since another program can take its ports first.
+
+    Args:
+        home: a folder for IPython's files, made here, in the place of the user's own, whose profile is not read.
 
     Raises:
         RuntimeError: the second one did not answer either.
     """
+    home.mkdir(exist_ok=True)
     try:
-        return _answering(_launch())
+        return _answering(_launch(home))
     except RuntimeError:
-        return _answering(_launch())
+        return _answering(_launch(home))
 
 
 def _answering(kernel: KernelManager) -> KernelManager:
@@ -55,12 +67,11 @@ def _answering(kernel: KernelManager) -> KernelManager:
     return kernel
 
 
-def _launch() -> KernelManager:
+def _launch(home: Path) -> KernelManager:
     from jupyter_client import AsyncKernelClient, KernelManager
 
     kernel = KernelManager(kernel_name=KERNEL, client_factory=AsyncKernelClient)  # papermill talks asynchronously
-    # Kernels that run side by side would wait for each other's history file.
-    kernel.start_kernel(extra_arguments=["--HistoryManager.hist_file=:memory:"])
+    kernel.start_kernel(extra_arguments=[f"--ipython-dir={home}", *ALONE])
     return kernel
 
 
@@ -78,33 +89,52 @@ def run(
 
     The file is written in either case. ``on_cell`` is called after each code cell.
     """
+    begun: list[str] = []  # sources of the cells that have started
+
+    def executed(execute_reply: dict, **_: object) -> None:
+        on_cell()
+        if any(told["source"] == EXIT for told in execute_reply["content"].get("payload", [])):
+            raise Left
+
+    failure = _execute(kernel, notebook, parameters, to, begun, executed)
+    tidy(to, notebook.parent)
+    return failure or _stopped(to)
+
+
+def _execute(
+    kernel: KernelManager, notebook: Path, parameters: dict, to: Path, begun: list, executed
+) -> Failure | None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    begun: list[str] = []  # sources of the cells that have started
-    hooks = {
-        "on_cell_execute": lambda cell, **_: begun.append(cell.source),
-        "on_cell_executed": lambda **_: on_cell(),
-    }
     try:
         papermill.execute_notebook(
             *(_no_template(notebook), _no_template(to), parameters),
             kernel_name=KERNEL,
             km=kernel,
             progress_bar=False,
-            store_widget_state=False,
             iopub_timeout=QUIET_SECONDS,
-            **hooks,
+            on_cell_execute=lambda cell, **_: begun.append(cell.source),
+            on_cell_executed=executed,
         )
     except papermill.PapermillExecutionError as error:
         return Failure(error.exec_count or len(begun), _head(error.source), _tail("\n".join(error.traceback)))
+    except Left:
+        return Failure(len(begun), _head(begun[-1]), EARLY)
     except DeadKernelError:
         return Failure(
             len(begun), _head(begun[-1]), "The kernel died. Was there too little memory? Try a smaller budget."
         )
-    finally:
-        if to.is_file():
-            tidy(to)
+    return None
+
+
+def _stopped(file: Path) -> Failure | None:
+    """Find the cell that ended the run by ``sys.exit(0)``, which papermill takes for success."""
+    import nbformat
+
+    for cell in nbformat.read(file, as_version=4).cells:
+        if any(output.output_type == "error" for output in cell.get("outputs", [])):
+            return Failure(cell.execution_count, _head(cell.source), EARLY)
     return None
 
 
@@ -121,19 +151,19 @@ def _tail(traceback: str) -> str:
     return "\n".join(COLOUR.sub("", traceback).strip().splitlines()[-6:])
 
 
-def tidy(file: Path) -> None:
-    """Drop what holds for this machine or this moment only: paths, and views of widgets that have no kernel now.
+def tidy(file: Path, beside: Path) -> None:
+    """Take in what an executed notebook shows, from the folder ``beside`` it; drop what holds here and now only.
 
-    A slider has a second face in HTML, which stays.
+    That is paths of this machine, and views of widgets that have no kernel now. A slider's face in HTML stays.
     """
     import nbformat
+
+    from mrl_lab.report import faces
 
     notebook = nbformat.read(file, as_version=4)
     for name in ("input_path", "output_path"):
         notebook.metadata.papermill.pop(name, None)
-    notebook.metadata.pop("widgets", None)
+    states = notebook.metadata.pop("widgets", {}).get(faces.STATES, {}).get("state", {})
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if len(output.get("data", {})) > 1:
-                output.data.pop(WIDGET, None)
+        faces.settle(cell, beside, states)
     nbformat.write(notebook, file)

@@ -7,7 +7,6 @@ The same run gives the same bytes.
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mrl_lab import runs
 from mrl_lab.report import record, tables
 
 if TYPE_CHECKING:
@@ -52,14 +52,8 @@ def render(folder: Path) -> Path:
             files={name: text for name, text in FILES.items() if (folder / name).is_file()},
         )
     )
-    return save(folder / "page.html", html)
-
-
-def save(file: Path, text: str) -> Path:
-    """Write ``text`` beside ``file``, then rename: a reader never meets half a page."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, file)
+    file = folder / "page.html"
+    runs.write(file, html.encode())
     return file
 
 
@@ -75,7 +69,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"day": day, "duration": duration, "verdict": _verdict}
+    made.filters |= {"day": day, "took": took, "device": device, "verdict": _verdict}
     return made
 
 
@@ -124,17 +118,35 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def took(run: Mapping) -> str:
+    """Return how long it took to compute, and to draw again: "computed in 55 min 45 s, drawn again in 58 s"."""
+    reused = round(run.get("reused", 0))
+    if not reused:
+        return f"computed in {duration(run['duration'])}" if "reused" in run else duration(run["duration"])
+    if round(run["computed"]):
+        return f"computed in {duration(run['duration'])}, and {duration(reused)} of earlier work reused"
+    return f"computed in {duration(reused)}, drawn again in {duration(run['duration'])}"
+
+
 def facts(run: Mapping) -> list[str]:
-    """Return what a reader wants to know first: notebook, budget, day, duration, device."""
+    """Return what a reader wants to know first: notebook, budget, day, time, device."""
     budget = run["parameters"].get("budget")
     return [
         run["notebook"],
         *([f"budget {budget}"] if budget else []),
         *([run["tag"]] if run["tag"] != budget else []),
         day(run["start"]),
-        duration(run["duration"]),
-        *([run["device"]] if run["device"] else []),
+        took(run),
+        *([device(run["device"])] if run["device"] else []),
     ]
+
+
+def device(described: str) -> str:
+    """Return what a reader needs of a device: "CPU, 2 threads" or "NVIDIA H200, bf16 autocast"."""
+    kind, _, rest = re.sub(r" \(.*\)$", "", described).partition(": ")
+    name, *more = [part for part in rest.split(", ") if part != "float32"]
+    told = [kind.upper() if kind in ("cpu", "mps") else name or kind, *more]
+    return ", ".join(told).replace(" 1 threads", " 1 thread")
 
 
 def made(run: Mapping) -> list[tuple[str, list[str]]]:
@@ -145,7 +157,7 @@ def made(run: Mapping) -> list[tuple[str, list[str]]]:
         ("Parameters", [f"{name} = {value!r}" for name, value in run["parameters"].items()]),
         ("Data", _sources(run["data"]) or ["none was noted"]),
         ("Weights", _sources(run["weights"]) or ["none: every model was trained here, from random weights"]),
-        ("Machine", [f"{run['platform']}, {run['threads']} threads"]),
+        ("Machine", [f"{run['platform']}, {run['threads']} threads", *filter(None, [run["device"]])]),
         ("Code", [f"git commit {commit}"]),
         ("Versions", [", ".join(f"{name} {v}" for name, v in [("python", run["python"]), *run["versions"].items()])]),
     ]

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mrl_lab import source
+from mrl_lab import runs, source
 from mrl_lab.report.kernel import Failure
 
 
@@ -28,12 +28,15 @@ def is_done(folder: Path, key: str) -> bool:
     return run.get("status") == "done" and run.get("key") == key and (folder / "page.html").is_file()
 
 
-def write(folder: Path, job: Mapping, start: datetime, failure: Failure | None) -> float:
-    """Write run.json into ``folder``, take in what the notebook noted (facts.json), return the duration in seconds."""
+def write(folder: Path, job: Mapping, start: datetime, failure: Failure | None) -> dict:
+    """Write run.json into ``folder`` and return it; what the notebook noted there (facts.json, used.jsonl) goes in.
+
+    Three times, in seconds as a clock shows them: ``duration`` of this run, ``computed``, the part of it in which
+    results were made, and ``reused``, what the others had taken before.
+    """
     facts = folder / "facts.json"
     noted = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else {}
-    facts.unlink(missing_ok=True)
-    seconds = round((datetime.now(UTC) - start).total_seconds(), 1)
+    computed, reused = runs.spent(folder, start.timestamp())
     run = {
         "notebook": job["name"],
         "tag": job["tag"],
@@ -41,7 +44,9 @@ def write(folder: Path, job: Mapping, start: datetime, failure: Failure | None) 
         "parameters": job["settings"],
         "command": job["command"],
         "start": start.isoformat(timespec="seconds"),
-        "duration": seconds,
+        "duration": round((datetime.now(UTC) - start).total_seconds(), 1),
+        "computed": round(computed, 1),
+        "reused": round(reused, 1),
         "device": None,
         "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         "data": [],
@@ -55,4 +60,6 @@ def write(folder: Path, job: Mapping, start: datetime, failure: Failure | None) 
         **({"failure": asdict(failure)} if failure else {}),
     }
     (folder / "run.json").write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return seconds
+    for taken_in in (facts, folder / runs.USED):
+        taken_in.unlink(missing_ok=True)
+    return run

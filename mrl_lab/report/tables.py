@@ -1,14 +1,21 @@
-"""Tables of a page: text to the left, numbers to the right, verdicts in colour, each in a box that scrolls."""
+"""Tables of a page: text to the left, numbers to the right, verdicts in colour, each in a box that scrolls.
+
+What pandas adds and nobody reads goes: an index that only counts the rows, the zeros of "14.0000" and "0.010000".
+"""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from html import unescape
 
 SYMBOLS = {"shown": "✓", "not shown": "✗", "inconclusive": "?"}
 ROW = re.compile(r"<tr\b.*?</tr>", re.DOTALL)
 CELL = re.compile(r"<(?P<tag>t[hd])\b(?P<attributes>[^>]*)>(?P<content>.*?)</(?P=tag)>", re.DOTALL)
+WHOLE = re.compile(r"([-−]?\d+)\.0{2,}")  # as pandas writes a column of floats
+BIG = re.compile(r"([-−]?\d{4,})\.0+")
+TAIL = re.compile(r"([-−]?\d+)(?:\.0+|(\.\d*[1-9])0+)")
 NUMBER = re.compile(r"\s*([-−+]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|NaN|None|<NA>|–)?\s*")
 
 
@@ -24,9 +31,11 @@ def verdict(text: str) -> str:
 
 
 def _table(found: re.Match) -> str:
-    table = found[0].replace(' border="1"', "")
-    columns = {place for row in ROW.findall(table) for place, cell in _cells(row) if _is_text(cell)}
-    table = ROW.sub(lambda row: _row(row[0], columns), table)
+    table = _without_count(found[0].replace(' border="1"', ""))
+    rows = ROW.findall(table)
+    columns = {place for row in rows for place, cell in _cells(row) if _is_text(cell)}
+    whole = _whole(rows)
+    table = ROW.sub(lambda row: _row(row[0], columns, whole), table)
     kind = "scroll claims" if 'class="verdict' in table else "scroll"
     return f'<div class="{kind}" tabindex="0">{table}</div>'
 
@@ -40,9 +49,38 @@ def _is_text(cell: re.Match) -> bool:
     return cell["tag"] == "td" and not NUMBER.fullmatch(unescape(cell["content"]))
 
 
-def _row(row: str, columns: set[int]) -> str:
+def _without_count(table: str) -> str:
+    """Return the table without its index where that has no name and counts 0, 1, 2, ...: the rows are seen anyway."""
+    rows = ROW.findall(table)
+    firsts = [next(CELL.finditer(row), None) for row in rows]
+    if None in firsts or [cell["tag"] for cell in firsts] != ["th"] * len(rows):
+        return table
+    head, *names = (cell["content"] for cell in firsts)
+    if unescape(head).strip() or names != [str(i) for i in range(len(rows) - 1)]:
+        return table
+    return ROW.sub(lambda row: CELL.sub("", row[0], count=1), table)
+
+
+def _whole(rows: list[str]) -> set[int]:
+    """Return the columns whose numbers are all whole, though written as floats; one of them is 10 or more."""
+    columns = defaultdict(list)
+    for row in rows:
+        for place, cell in _cells(row):
+            if cell["tag"] == "td" and any(letter.isdigit() for letter in cell["content"]):
+                columns[place].append(WHOLE.fullmatch(cell["content"]))
+    return {p for p, found in columns.items() if all(found) and any(len(one[1].strip("-−")) > 1 for one in found)}
+
+
+def _short(cell: re.Match, whole: bool) -> str:
+    """Return what a cell says, without idle zeros: in a heading, a column of whole numbers, or beyond a thousand."""
+    idle = TAIL if cell["tag"] == "th" else WHOLE if whole else BIG
+    found = idle.fullmatch(cell["content"])
+    return "".join(filter(None, found.groups())) if found else cell["content"]
+
+
+def _row(row: str, columns: set[int], whole: set[int]) -> str:
     for place, cell in _cells(row):  # from the end, so that the places of those before stay true
-        content = verdict(cell["content"]) if cell["content"] in SYMBOLS else cell["content"]
+        content = verdict(cell["content"]) if cell["content"] in SYMBOLS else _short(cell, place in whole)
         kind = ' class="text"' if place in columns else ""
         made = f"<{cell['tag']}{kind}{cell['attributes']}>{content}</{cell['tag']}>"
         row = row[: cell.start()] + made + row[cell.end() :]

@@ -6,20 +6,22 @@ process ends its kernel, removes what is half-finished and exits. Work happens i
 lock, and one rename makes it visible::
 
     DIR/.running/NAME--TAG.lock     held while the job runs; the system frees it when the process ends
-    DIR/.running/NAME--TAG/PID/     where the job writes
+    DIR/.running/NAME--TAG/PID/     where the job writes; ipython/ beside it is the kernel's own
     DIR/NAME/TAG/                   where it goes; TAG.failed/ when a cell failed
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,16 +56,36 @@ def main() -> None:
     def tell(event: str, **more: object) -> None:
         print(json.dumps({"event": event, **more}), file=lines, flush=True)
 
-    job = json.loads(sys.stdin.readline())
-    orphan = Orphan()
-    place = Path(job["out"], job["name"], job["tag"])
-    running = Path(job["out"], ".running", f"{job['name']}--{job['tag']}")
-    with locked(running.with_name(running.name + ".lock"), tell):
+    perform(json.loads(sys.stdin.readline()), Orphan(), tell)
+
+
+def perform(job: dict, orphan: Orphan, tell: Tell) -> None:
+    """Run a job unless it is done already, and ``tell`` what becomes of it; nothing half-finished is left."""
+    out = Path(job["out"]).absolute()  # papermill takes a name that begins with a dash, or s3:, for something else
+    place = out / job["name"] / job["tag"]
+    running = out / ".running" / f"{job['name']}--{job['tag']}"
+    with locked(_lock(running), tell):
         restore(running, place)
         if not job["fresh"] and record.is_done(place, job["key"]):
             tell("already")
-        else:
+            return
+        began = time.monotonic()
+        try:
             _run(job, running, place, orphan, tell)
+        except OSError as error:
+            seconds, text = time.monotonic() - began, f"Nothing of this run could be kept: {_explained(error)}"
+            tell("failed", seconds=seconds, error=text)
+        finally:
+            restore(running, place)
+
+
+def _lock(running: Path) -> Path:
+    return running.with_name(running.name + ".lock")
+
+
+def _explained(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{error}." + (" The disk is full: make room, or give --out a folder on another disk." if full else "")
 
 
 @contextmanager
@@ -82,25 +104,39 @@ def locked(file: Path, tell: Tell) -> Iterator[None]:
 
 
 def _run(job: dict, running: Path, place: Path, orphan: Orphan, tell: Tell) -> None:
-    from mrl_lab.report import kernel, page
+    from mrl_lab.report import kernel
 
     start = datetime.now(UTC)
     work = running / str(os.getpid())
     orphan.undo.append(lambda: shutil.rmtree(running, ignore_errors=True))
     work.mkdir(parents=True)
     os.environ["MRL_LAB_RUN"] = str(work)
-    process = kernel.start()
+    process = kernel.start(running / "ipython")
     orphan.undo.append(lambda: kernel.kill(process))
     try:
         cells = Path(job["notebook"]), job["changed"], work / "notebook.ipynb"
         failure = kernel.run(process, *cells, lambda: tell("cell"))
     finally:
         process.shutdown_kernel(now=True)
-    seconds = record.write(work, job, start, failure)
+    seconds = (datetime.now(UTC) - start).total_seconds()
+    try:
+        took = _keep(work, job, start, failure)
+        with orphan.lock:
+            publish(work, place, running, failed=failure is not None)
+    except OSError as error:
+        if failure is None:
+            raise
+        failure = replace(failure, error=f"{failure.error}\nIts page could not be kept: {_explained(error)}")
+    tell("failed", seconds=seconds, **asdict(failure)) if failure else tell("done", took=took)
+
+
+def _keep(work: Path, job: dict, start: datetime, failure: object) -> str:
+    """Write run.json and the page; return what they say about time."""
+    from mrl_lab.report import page
+
+    run = record.write(work, job, start, failure)
     page.render(work)
-    with orphan.lock:
-        publish(work, place, running, failed=failure is not None)
-    tell("failed", seconds=seconds, **asdict(failure)) if failure else tell("done", seconds=seconds)
+    return page.took(run)
 
 
 # ----------------------------------------------------------------------------------------- putting in place
@@ -127,6 +163,16 @@ def restore(running: Path, place: Path) -> None:
     if previous.exists() and not place.exists():
         os.replace(previous, place)
     shutil.rmtree(running, ignore_errors=True)
+
+
+def sweep(out: Path) -> None:
+    """Clear what killed runs left in ``out``; those that are under way hold their locks."""
+    from filelock import FileLock, Timeout
+
+    for running in sorted(out.glob(".running/*--*/")):
+        name, _, tag = running.name.rpartition("--")
+        with suppress(Timeout), FileLock(_lock(running), timeout=0):
+            restore(running, out / name / tag)
 
 
 if __name__ == "__main__":

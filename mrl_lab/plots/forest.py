@@ -1,0 +1,113 @@
+"""Claims at a glance: for each the estimate with its interval, its bound and the paper's own figure."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from mrl_lab.errors import RequestError, unknown
+from mrl_lab.plots.lines import WIDE
+from mrl_lab.plots.style import BLUE, GREY, INK, PURPLE, RED
+
+NEEDED = ("id", "claim", "unit", "ours", "low", "high", "bound", "verdict", "headline")
+LETTERS, LETTER = 44, 5.6  # of a claim in one line, and the points that each takes
+LINE, AXIS = 0.17, 0.55  # inches that a line of text takes, and an axis with its name
+
+
+class Mark(NamedTuple):
+    """How a verdict is drawn: the symbol before its word, the colour and the marker of the estimate."""
+
+    symbol: str
+    colour: str
+    marker: str
+
+
+VERDICTS = {
+    "shown": Mark("✓", BLUE, "o"),
+    "contradicted": Mark("✗", RED, "X"),
+    "at the bound": Mark("=", PURPLE, "s"),
+    "undecided": Mark("?", GREY, "D"),
+}
+
+
+def forest(table: pd.DataFrame) -> Figure:
+    """Draw one row a claim, in a panel for each unit: headlines in bold, verdict and numbers to the right.
+
+    Args:
+        table: columns id, claim, unit, ours, low, high (95 %), bound, verdict, headline (true or false), and where
+            known paper_value and delta, all in the claim's unit. NaN where there is no interval, figure or delta.
+
+    Raises:
+        RequestError: no rows, a column that is missing, an unknown verdict.
+    """
+    _check(table)
+    table = table.reindex(columns=[*NEEDED, "paper_value", "delta"])
+    words = [textwrap.wrap(f"{row.id}  {row.claim}", LETTERS) for row in table.itertuples()]
+    table = table.assign(words=["\n".join(lines) for lines in words], room=[LINE * (len(w) + 1) for w in words])
+    units = list(table.groupby("unit", sort=False))
+    heights = [rows["room"].sum() for _, rows in units]
+    fig = Figure(figsize=(WIDE, sum(heights) + AXIS * (len(units) + 0.5)), layout="constrained")
+    axes = fig.subplots(len(units), 1, squeeze=False, height_ratios=heights).ravel()
+    for ax, (unit, rows) in zip(axes, units, strict=True):
+        _panel(ax, unit, rows)
+    labels = dict(zip(*reversed(_entries(axes)), strict=True))  # each once
+    title = "ours with its 95 % interval; the verdict to the right"
+    fig.legend(labels.values(), labels.keys(), loc="outside upper left", ncols=3, title=title, alignment="left")
+    return fig
+
+
+def _check(table: pd.DataFrame) -> None:
+    missing = [name for name in NEEDED if name not in table]
+    if missing or table.empty:
+        lacks = f"column {', '.join(missing)}" if missing else "row"
+        raise RequestError(f"a forest needs a table of claims with the columns {', '.join(NEEDED)}: no {lacks}.")
+    for verdict in set(table["verdict"]) - set(VERDICTS):
+        raise unknown("verdict", verdict, VERDICTS)
+
+
+def _panel(ax: Axes, unit: str, rows: pd.DataFrame) -> None:
+    """Draw the claims of one unit from top to bottom, each as high as its text."""
+    middles = -(rows["room"].cumsum() - rows["room"] / 2).to_numpy()
+    for row, y in zip(rows.itertuples(), middles, strict=True):
+        _claim(ax, row, y)
+    ax.set_yticks(middles, rows["words"], fontsize="small", ha="left")
+    for label, headline in zip(ax.get_yticklabels(), rows["headline"], strict=True):
+        label.set_fontweight("bold" if headline else "normal")
+    ax.tick_params(axis="y", length=0, pad=LETTER * LETTERS)
+    ax.set(ylim=(-rows["room"].sum(), 0), xlabel=unit)
+    ax.grid(visible=False, axis="y")
+    ax.spines["left"].set_visible(False)
+    ax.margins(x=0.08)
+
+
+def _claim(ax: Axes, row: NamedTuple, y: float) -> None:
+    mark, half = VERDICTS[row.verdict], 0.42 * row.room
+    if row.delta > 0:
+        corner, size = (row.bound - row.delta, y - half), (2 * row.delta, 2 * half)
+        ax.add_patch(Rectangle(corner, *size, color=GREY, alpha=0.25, linewidth=0, label="within delta of the bound"))
+    ax.plot([row.bound] * 2, [y - half, y + half], color=INK, linewidth=1.4, label="bound")
+    ax.plot([row.low, row.high], [y, y], color=mark.colour, linewidth=2.2)
+    ax.plot(row.ours, y, mark.marker, color=mark.colour, markersize=9 if row.headline else 6.5)
+    if np.isfinite(row.paper_value):
+        how = {"color": INK, "linestyle": "", "markerfacecolor": "none", "label": "the paper's figure"}
+        ax.plot(row.paper_value, y + 0.6 * half, marker="v", **how)
+    at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": "small"}
+    ax.annotate(f"{mark.symbol} {row.verdict}\n{_numbers(row)}", (1.02, y), **at)
+
+
+def _numbers(row: NamedTuple) -> str:
+    """Return "1.2 [0.8, 1.6]", or the estimate alone."""
+    ours, low, high = (f"{value:.3g}".replace("-", "−") for value in (row.ours, row.low, row.high))
+    return f"{ours} [{low}, {high}]" if np.isfinite([row.low, row.high]).all() else ours
+
+
+def _entries(axes: np.ndarray) -> tuple[list, list[str]]:
+    """Return the handles and labels of all panels' legends."""
+    found = [ax.get_legend_handles_labels() for ax in axes]
+    return [handle for handles, _ in found for handle in handles], [label for _, labels in found for label in labels]
