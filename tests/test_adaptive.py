@@ -11,13 +11,16 @@ from torch.nn.functional import normalize
 from mrl_lab import cascade, data, score, search, stats
 from mrl_lab.claims.adaptive import claims
 from mrl_lab.data import Split
+from mrl_lab.lab import Recipe, embed, trained
 from mrl_lab.search import cost, planning
 from mrl_lab.study import adaptive, cascades, fewshot, gallery, models, speed
-from mrl_lab.study.models import Model, Recipe, embed, trained
+from mrl_lab.study.models import Model
+from mrl_lab.study.pictures import Pictures
 
 SIZES, D = (2, 4, 8, 16), 16
 RECIPE = Recipe(epochs=3)
 NESTED, FULL = Model(SIZES, D), Model((D,), D)
+SEPARATE = models.three(SIZES)["FF"]
 SETUP = speed.Setup(
     views=2,
     queries=120,
@@ -38,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load("digits")
+    return Pictures(data.load("digits"))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def measured(ways, least, seconds_at_least):
 
 @pytest.fixture(scope="module")
 def found(digits):
-    return adaptive.searched("MRL", NESTED, digits, RECIPE, 0, [SETUP])
+    return adaptive.searched(NESTED, digits, RECIPE, 0, [SETUP], "MRL")
 
 
 def value(table: pd.DataFrame, **where: object) -> float:
@@ -88,11 +91,11 @@ def value(table: pd.DataFrame, **where: object) -> float:
 
 
 def test_a_gallery_is_the_pictures_and_then_views_of_them(digits, encoder):
-    g = gallery.gallery(encoder, digits.train, 3, seed=0)
-    n = len(digits.train)
+    g = gallery.gallery(encoder, digits.data.train, 3, seed=0)
+    n = len(digits.data.train)
     assert g.z.shape == (3 * n, D)
-    assert torch.allclose(g.z[:n], normalize(embed(encoder, digits.train.images), dim=1))
-    assert torch.equal(g.y, torch.cat([digits.train.labels] * 3))
+    assert torch.allclose(g.z[:n], normalize(embed(encoder, digits.data.train.images), dim=1))
+    assert torch.equal(g.y, torch.cat([digits.data.train.labels] * 3))
     assert torch.allclose(g.z.norm(dim=1), torch.ones(3 * n), atol=1e-5)
     same, other = ((g.z[:n] * g.z[i : n + i]).sum(1).mean() for i in (n, n + 1))
     assert 0.999 > same > other  # a view is near its picture, and not the picture itself
@@ -101,18 +104,18 @@ def test_a_gallery_is_the_pictures_and_then_views_of_them(digits, encoder):
 
 def test_a_gallery_is_the_same_at_the_same_seed_and_leaves_the_global_stream(digits, encoder):
     torch.manual_seed(5)
-    first = gallery.gallery(encoder, digits.train, 2, seed=1).z
+    first = gallery.gallery(encoder, digits.data.train, 2, seed=1).z
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1))
-    assert torch.equal(first, gallery.gallery(encoder, digits.train, 2, seed=1).z)
-    assert not torch.equal(first, gallery.gallery(encoder, digits.train, 2, seed=2).z)
+    assert torch.equal(first, gallery.gallery(encoder, digits.data.train, 2, seed=1).z)
+    assert not torch.equal(first, gallery.gallery(encoder, digits.data.train, 2, seed=2).z)
 
 
 def test_the_first_views_share_the_memory_of_all(digits, encoder):
-    g = gallery.gallery(encoder, digits.train, 2, seed=0)
+    g = gallery.gallery(encoder, digits.data.train, 2, seed=0)
     part = g.first(1)
-    assert len(part.z) == len(part.y) == len(digits.train)
+    assert len(part.z) == len(part.y) == len(digits.data.train)
     assert part.z.data_ptr() == g.z.data_ptr()
 
 
@@ -132,8 +135,8 @@ def test_25_neighbouring_labels_above_2048_stay_apart():
 
 @pytest.fixture(scope="module")
 def quest(digits, encoder):
-    z = normalize(embed(encoder, digits.test.images[:120]), dim=1)
-    return gallery.Quest("MRL", 0, gallery.gallery(encoder, digits.train, 2, 0), z, digits.test.labels[:120])
+    z = normalize(embed(encoder, digits.data.test.images[:120]), dim=1)
+    return gallery.Quest("MRL", 0, gallery.gallery(encoder, digits.data.train, 2, 0), z, digits.data.test.labels[:120])
 
 
 def test_single_shot_rows_are_those_of_exact_search(found, quest):
@@ -148,10 +151,10 @@ def test_single_shot_rows_are_those_of_exact_search(found, quest):
 
 def test_a_smaller_database_is_the_head_of_the_largest(digits, found):
     one_view, short = replace(SETUP, views=1, sizes=(16,), forms=False), {"metric": "map@10", "method": "MRL, funnel"}
-    both = adaptive.searched("MRL", NESTED, digits, RECIPE, 0, [SETUP, one_view])
-    alone = adaptive.searched("MRL", NESTED, digits, RECIPE, 0, [one_view])
-    assert set(alone.n) == {len(digits.train)}
-    for table, n in ((alone, len(digits.train)), (found, 2 * len(digits.train))):
+    both = adaptive.searched(NESTED, digits, RECIPE, 0, [SETUP, one_view], "MRL")
+    alone = adaptive.searched(NESTED, digits, RECIPE, 0, [one_view], "MRL")
+    assert set(alone.n) == {len(digits.data.train)}
+    for table, n in ((alone, len(digits.data.train)), (found, 2 * len(digits.data.train))):
         for m in (4, 8):
             assert value(both, dim=m, n=n, **short) == value(table, dim=m, n=n, **short)
 
@@ -280,7 +283,7 @@ def test_faiss_finds_what_exact_search_finds_and_keeps_its_threshold(quest):
 
 def test_nothing_is_searched_twice(digits, found, monkeypatch):
     monkeypatch.setattr(adaptive, "gallery", lambda *_: pytest.fail("embedded again"))
-    again = adaptive.searched("MRL", NESTED, digits, RECIPE, 0, [SETUP])
+    again = adaptive.searched(NESTED, digits, RECIPE, 0, [SETUP], "MRL")
     pd.testing.assert_frame_equal(again, found)
 
 
@@ -290,22 +293,22 @@ def test_nothing_is_searched_twice(digits, found, monkeypatch):
 @pytest.fixture(scope="module")
 def cascaded(digits):
     recipes = {"MRL": RECIPE, "FF": RECIPE}
-    return cascades.cascades(NESTED, models.separate(NESTED, SIZES), digits, recipes, 0, splits=3)
+    return cascades.cascades(NESTED, SEPARATE, digits, recipes, 0, splits=3)
 
 
 def test_cascades_are_those_of_the_heads_logits(digits, cascaded):
-    for method, specs in (("MRL", [NESTED]), ("FF", models.separate(NESTED, SIZES))):
+    for method, specs in (("MRL", [NESTED]), ("FF", SEPARATE)):
         logits = {}
         for spec in specs:
             model = trained(spec, digits, RECIPE, 0)
             with torch.no_grad():
-                logits |= model.head(model.encoder(digits.test.images))
+                logits |= model.head(model.encoder(digits.data.test.images))
         for name, calibrate in ((f"{method} cascade", True), (f"{method} cascade, plain confidence", False)):
             how = {"method": name, "seed": 0, "splits": 3, "calibrate": calibrate}
-            for row in cascade.evaluate(logits, digits.test.labels, **how):
+            for row in cascade.evaluate(logits, digits.data.test.labels, **how):
                 where = {name: row[name] for name in ("method", "metric", "dim")}
                 assert value(cascaded, **where) == pytest.approx(row["value"], abs=0.1)
-        top1 = score.accuracy(logits[8].argmax(1), digits.test.labels)
+        top1 = score.accuracy(logits[8].argmax(1), digits.data.test.labels)
         assert value(cascaded, method=method, metric="top1", dim=8) == pytest.approx(top1)
 
 
@@ -357,22 +360,22 @@ def test_an_episode_has_as_many_examples_of_each_class_and_asks_for_others():
 
 
 def test_accuracies_are_the_mean_over_episodes(digits, encoder):
-    z = embed(encoder, digits.test.images)
-    found = fewshot.accuracies(z, digits.test, SIZES, 5, 6, seed=3)
+    z = embed(encoder, digits.data.test.images)
+    found = fewshot.accuracies(z, digits.data.test, SIZES, 5, 6, seed=3)
     random, by_hand = torch.Generator().manual_seed(3), []
     for _ in range(6):
-        examples, asked = fewshot._episode(digits.test.labels, 5, random)
-        predicted = score.nearest_class_mean(z[examples], digits.test.labels[examples], z[asked], SIZES)
-        by_hand.append({m: score.accuracy(p, digits.test.labels[asked]) for m, p in predicted.items()})
+        examples, asked = fewshot._episode(digits.data.test.labels, 5, random)
+        predicted = score.nearest_class_mean(z[examples], digits.data.test.labels[examples], z[asked], SIZES)
+        by_hand.append({m: score.accuracy(p, digits.data.test.labels[asked]) for m, p in predicted.items()})
     for m in SIZES:
         assert found[m] == pytest.approx(sum(one[m] for one in by_hand) / 6)
-    assert found[16] > fewshot.accuracies(z, digits.test, SIZES, 1, 6, seed=3)[16]
+    assert found[16] > fewshot.accuracies(z, digits.data.test, SIZES, 1, 6, seed=3)[16]
 
 
 def test_the_dims_needed_are_the_smallest_within_a_point_of_the_best():
     test = Split(torch.zeros(4, 1), torch.tensor([0, 1, 0, 1]))
     assert len(test) == 4
-    rows = score.table(fewshot._rows({2: 80.0, 4: 89.1, 8: 90.0, 16: 89.5}, "MRL", "1-shot unseen", 0, 7))
+    rows = score.table(fewshot._rows({2: 80.0, 4: 89.1, 8: 90.0, 16: 89.5}, "1-shot unseen", 0, 7))
     assert value(rows, metric="1-shot unseen log2 dims") == math.log2(4)
     assert value(rows, metric="1-shot unseen", dim=2) == 80
 
@@ -380,9 +383,9 @@ def test_the_dims_needed_are_the_smallest_within_a_point_of_the_best():
 def test_few_shot_trains_without_the_unseen_classes_and_scores_both_kinds(digits, monkeypatch):
     asked = []
     original = fewshot.trained
-    monkeypatch.setattr(fewshot, "trained", lambda s, d, *how: asked.append(d.classes) or original(s, d, *how))
-    found = fewshot.few_shot("MRL", NESTED, digits, [3, 7], SIZES, RECIPE, 0, shots=(1, 5), episodes=4)
-    assert asked == [tuple(c for i, c in enumerate(digits.classes) if i not in (3, 7))]
+    monkeypatch.setattr(fewshot, "trained", lambda s, t, *how: asked.append(t.data.classes) or original(s, t, *how))
+    found = fewshot.few_shot(NESTED, digits.data, [3, 7], SIZES, RECIPE, 0, shots=(1, 5), episodes=4)
+    assert asked == [tuple(c for i, c in enumerate(digits.data.classes) if i not in (3, 7))]
     names = {f"{n}-shot {word}{what}" for n in (1, 5) for word in ("seen", "unseen") for what in ("", " log2 dims")}
     assert set(found.metric) == names
     assert value(found, metric="5-shot unseen", dim=16) > 60  # chance is 50
@@ -400,13 +403,13 @@ def test_classes_are_drawn_in_order_and_the_same_at_one_seed():
 
 def test_every_claim_finds_its_cells_in_the_tables(digits, found, cascaded):
     """One seed judges nothing, but a cell that no study fills would say "no score"."""
-    control = adaptive.searched("FF", FULL, digits, RECIPE, 0, [SETUP])
+    control = adaptive.searched(FULL, digits, RECIPE, 0, [SETUP], "FF")
     shots = [
-        fewshot.few_shot(method, spec, digits, [3, 7], SIZES, RECIPE, 0, episodes=2)
+        fewshot.few_shot(spec, digits.data, [3, 7], SIZES, RECIPE, 0, episodes=2).assign(method=method)
         for method, spec in (("MRL", NESTED), ("FF", FULL))
     ]
     scores = pd.concat([found, control, cascaded, *shots], ignore_index=True)
-    n = 2 * len(digits.train)
+    n = 2 * len(digits.data.train)
     judged = stats.judge(claims(SETUP.dims, D, SIZES, n, n), scores, "minutes")
     assert judged.id.tolist() == ["7", "7b", "7c", "8", "8b", "9", "9b", "9c", "10", "12", "12b"]
     assert set(judged.verdict) <= {"inconclusive", "not shown"}  # a cost that no noise touches can fail with one seed

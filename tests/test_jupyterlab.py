@@ -1,4 +1,4 @@
-"""The slider's live face in JupyterLab itself: it moves while the kernel lives, and after the kernel is gone."""
+"""In JupyterLab itself: a slider moves with a kernel and without one, and a live panel computes what is chosen."""
 
 import json
 import os
@@ -20,6 +20,8 @@ def draw(layer, dim):
     from matplotlib.figure import Figure
     return Figure(figsize=(3, 1))
 explore.slider(draw, layer=[1, 2], dim=[2, 4, 8], start={"layer": 1})"""
+LIVE = """\
+explore.live(lambda query, dim: f"<p class=found>query {query} by {dim}</p>", query=range(9), dim=[2, 4])"""
 PATIENCE = 30_000  # milliseconds that a step may take on a busy machine
 
 
@@ -31,7 +33,7 @@ def ask(url: str, path: str, method: str = "GET") -> bytes:
 @pytest.fixture
 def jupyterlab(tmp_path):
     """Start JupyterLab on a free port of this machine, in a folder with one notebook; give its address."""
-    notebook = new_notebook(cells=[new_code_cell(CELL)])
+    notebook = new_notebook(cells=[new_code_cell(CELL), new_code_cell(LIVE)])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "slide.ipynb")
     with socket.socket() as free:
@@ -100,6 +102,13 @@ def test_the_slider_moves_with_a_kernel_and_without(browser, jupyterlab):
     expect_picture(1, 4)
     layer.press("ArrowRight")
     expect_picture(2, 4)
+
+    found = page.locator(".found")
+    expect(found).to_have_text("query 0 by 4", timeout=PATIENCE)
+    query = page.locator(".widget-slider .noUi-handle").nth(2)
+    for _ in range(3):
+        query.press("ArrowRight")
+    expect(found).to_have_text("query 3 by 4", timeout=PATIENCE)
 
     (kernel,) = kernels(jupyterlab)
     ask(jupyterlab, f"api/kernels/{kernel}", "DELETE")

@@ -11,9 +11,7 @@ nothing for a live notebook, hence two faces; Jupyter picks the one it knows.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrl_lab.errors import RequestError, unknown
+from mrl_lab.explore.svg import NAMES, picture_of
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 60  # pictures; at 10 to 25 KB each a page stays below 1.5 MB
-NAMES = {"dim": "dims kept, m", "layer": "layers kept, n", "tokens": "tokens kept, t"}
-TEMPLATE = Path(__file__).parent / "report" / "template" / "slider.html.j2"
+TEMPLATE = Path(__file__).parents[1] / "report" / "template" / "slider.html.j2"
 
 Draw = Callable[..., "Figure | str"]
 _shown: Counter[str] = Counter()  # how often this kernel has shown a slider: two of the same need different ids
@@ -112,7 +110,7 @@ def slider(draw: Draw, *, start: dict[str, object] | None = None, caption: str =
     _check(lists, start or {})
     points = [dict(zip(lists, point, strict=True)) for point in product(*lists.values())]
     made = tuple(_axis(name, values, start or {}) for name, values in lists.items())
-    return Slider(made, tuple(_picture(draw(**point), point) for point in points), caption)
+    return Slider(made, tuple(picture_of(draw(**point), point) for point in points), caption)
 
 
 def _check(axes: dict[str, list], start: dict[str, object]) -> None:
@@ -149,46 +147,6 @@ def _stack(sliders: Sequence[Widget], pictures: Sequence[Widget]) -> Widget:
     stack = ipywidgets.Stack(children, selected_index=first.index)
     ipywidgets.jslink((first, "index"), (stack, "selected_index"))
     return stack
-
-
-# ------------------------------------------------------------------------------------------------ pictures
-
-
-def _picture(drawn: Figure | str, point: dict[str, object]) -> str:
-    """Return one picture as HTML."""
-    if isinstance(drawn, str):
-        return drawn
-    where = ", ".join(f"{NAMES.get(name, name)} = {value}" for name, value in point.items())
-    if not hasattr(drawn, "savefig"):
-        raise RequestError(
-            f"draw returned {type(drawn).__name__} at {where}: let it return a matplotlib Figure, or HTML text."
-        )
-    return _svg(drawn, where)
-
-
-def _svg(figure: Figure, title: str) -> str:
-    """Return a figure as inline SVG: text stays text, no date, nothing before the first tag."""
-    import matplotlib as mpl
-
-    file = io.StringIO()
-    fonts = {"font.sans-serif": ["DejaVu Sans", "sans-serif"]}  # a short list, since every text repeats it
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mrl-lab"} | fonts):
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    if pyplot := sys.modules.get("matplotlib.pyplot"):
-        pyplot.close(figure)  # or the notebook would show it once more
-    text = file.getvalue()
-    return _lean(text[text.index("<svg") :]).replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
-
-
-def _lean(svg: str) -> str:
-    """Drop what no reader sees: blanks, ids that nothing refers to, digits beyond a thousandth of a point."""
-    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', svg))
-
-    def lean(tag: re.Match) -> str:
-        named = re.sub(r'\sid="([^"]+)"', lambda found: found[0] if found[1] in used else "", tag[0])
-        return re.sub(r"\d+\.\d{4,}", lambda number: f"{float(number[0]):.3f}", named)
-
-    return re.sub(r"<[^>]+>", lean, re.sub(r">\s+<", "><", svg))
 
 
 def _with_own_ids(picture: str, prefix: str) -> str:
