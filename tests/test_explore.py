@@ -9,7 +9,7 @@ from small_runs import figure, slider
 
 from mrl_lab import explore
 from mrl_lab.errors import RequestError
-from mrl_lab.report.kernel import WIDGET
+from mrl_lab.report.faces import WIDGET
 
 
 def ids(html: str) -> list[str]:
