@@ -20,6 +20,8 @@ DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
 EXAMPLES = """examples:
   mrl-lab check                                    is all that is needed there?
   mrl-lab list                                     the notebooks, their parameters and minutes
+  mrl-lab data list                                data and weights: where each is, or how it will be had
+  mrl-lab data get --all                           get what is not here yet
   mrl-lab run 01                                   one notebook, at budget seconds
   mrl-lab run --all --budget minutes --jobs 2      all of them, two at a time
   mrl-lab run 01 -p dim 32 --grid seeds=3,5        one page for each point of the grid
@@ -68,6 +70,10 @@ def _parser() -> Parser:
 
     out = {"type": Path, "metavar": "DIR", "default": _default_out(), "help": "where runs are (%(default)s)"}
     command("check", _check, "see whether all that is needed is there").add_argument("--out", **out)
+    data = command("data", _data, "see what data and weights there are, and get them")
+    data.add_argument("what", choices=("list", "get"), help="a row a set, or fetch some")
+    data.add_argument("names", nargs="*", metavar="NAME", help="sets to get")
+    data.add_argument("--all", action="store_true", help="all sets")
     command("list", _list, "show the notebooks").add_argument("--json", action="store_true", help="for programs")
     run = command("run", _run, "run notebooks and make their pages")
     run.add_argument("names", nargs="*", metavar="NAME", help="a notebook, or the start of its name")
@@ -116,6 +122,7 @@ def _as_json(notebook: Notebook) -> dict:
         "shows": notebook.shows,
         "minutes": notebook.minutes,
         "needs": notebook.needs,
+        "adds": notebook.adds,
         "parameters": [{f: getattr(p, f) for f in fields} | {"rule": rules[p.name]} for p in notebook.parameters],
     }
 
@@ -123,6 +130,8 @@ def _as_json(notebook: Notebook) -> dict:
 def _as_text(notebook: Notebook) -> str:
     minutes = ", ".join(f"{budget} {_count(n)}" for budget, n in notebook.minutes.items())
     lines = [f"{notebook.name}  {notebook.shows}", f"  minutes expected: {minutes or 'not said'}"]
+    lines += [f"  needs {_by_budget(notebook.needs)}"] if any(notebook.needs.values()) else []
+    lines += [f"  takes where found: {_by_budget(notebook.adds)}"] if any(notebook.adds.values()) else []
     width = max((len(f"{p.name} = {p.default!r}") for p in notebook.parameters), default=0)
     for p in notebook.parameters:
         rule = f" [{p.rule.text}]" if p.rule else ""
@@ -130,8 +139,31 @@ def _as_text(notebook: Notebook) -> str:
     return "\n".join(lines)
 
 
+def _by_budget(sources: dict[str, list[str]]) -> str:
+    """Return names, once for all budgets that have the same."""
+    budgets: dict[str, list[str]] = {}
+    for budget, names in sources.items():
+        if names:
+            budgets.setdefault(", ".join(names), []).append(budget)
+    return "; ".join(f"{names} ({', '.join(at)})" for names, at in budgets.items())
+
+
 def _count(minutes: float) -> str:
     return f"{minutes:g}"
+
+
+# ------------------------------------------------------------------------------------------------------ data
+
+
+def _data(asked: argparse.Namespace) -> int:
+    from mrl_lab.data import shelf
+
+    if asked.what == "list":
+        if asked.names or asked.all:
+            raise RequestError("mrl-lab data list shows every set: leave out names and --all.")
+        print(shelf.table())
+        return DONE
+    return DONE if shelf.get(asked.names, asked.all) else FAILED
 
 
 # ------------------------------------------------------------------------------------------------------- run
@@ -146,14 +178,20 @@ def _run(asked: argparse.Namespace) -> int:
         raise RequestError(f"--jobs is a whole number from 1, got {asked.jobs}.")
     given = _pairs("-p", [*asked.p, *([["budget", asked.budget]] if asked.budget is not None else [])])
     grid = _pairs("--grid", [_split(text) for text in asked.grid])
-    planned = jobs.plan(chosen, given, grid, asked.out)
-    outcomes = execute.run(planned, asked.jobs, asked.fresh)
+    planned = jobs.plan(chosen, given, grid, asked.out, spare=asked.all)
+    unable = [f"{name} is not run: {why}" for name, why in planned.seen.unable.items()]
+    for line in planned.seen.without:
+        print(line, flush=True)
+    print(*unable, sep="\n", end="\n" * bool(unable), file=sys.stderr, flush=True)
+    outcomes = execute.run(planned.jobs, asked.jobs, asked.fresh)
     index = execute.write_index(asked.out)
     failed = [o for o in outcomes if o.event == "failed"]
     for outcome in failed:
         print(_failure(outcome, asked.out), file=sys.stderr)
-    print(f"{len(outcomes) - len(failed)} done, {len(failed)} failed. All pages: {index}")
-    return FAILED if failed else DONE
+    print(*unable, sep="\n", end="\n" * bool(unable), file=sys.stderr, flush=True)
+    not_run = f", {len(unable)} not run" if unable else ""
+    print(f"{len(outcomes) - len(failed)} done, {len(failed)} failed{not_run}. All pages: {index}")
+    return FAILED if failed or unable else DONE
 
 
 def _chosen(asked: argparse.Namespace, known: dict[str, Notebook]) -> list[Notebook]:
