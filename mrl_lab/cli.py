@@ -130,8 +130,8 @@ def _as_json(notebook: Notebook) -> dict:
 def _as_text(notebook: Notebook) -> str:
     minutes = ", ".join(f"{budget} {_count(n)}" for budget, n in notebook.minutes.items())
     lines = [f"{notebook.name}  {notebook.shows}", f"  minutes expected: {minutes or 'not said'}"]
-    lines += [f"  needs {_by_budget(notebook.needs)}"] if any(notebook.needs.values()) else []
-    lines += [f"  takes where found: {_by_budget(notebook.adds)}"] if any(notebook.adds.values()) else []
+    for said, sources in (("needs", notebook.needs), ("takes where found:", notebook.adds)):
+        lines += [f"  {said} {_by_budget(sources, len(notebook.minutes))}"] if any(sources.values()) else []
     width = max((len(f"{p.name} = {p.default!r}") for p in notebook.parameters), default=0)
     for p in notebook.parameters:
         rule = f" [{p.rule.text}]" if p.rule else ""
@@ -139,13 +139,13 @@ def _as_text(notebook: Notebook) -> str:
     return "\n".join(lines)
 
 
-def _by_budget(sources: dict[str, list[str]]) -> str:
-    """Return names, once for all budgets that have the same."""
-    budgets: dict[str, list[str]] = {}
+def _by_budget(sources: dict[str, list[str]], budgets: int) -> str:
+    """Return names with the budgets that have them, of ``budgets`` in all."""
+    at: dict[str, list[str]] = {}
     for budget, names in sources.items():
         if names:
-            budgets.setdefault(", ".join(names), []).append(budget)
-    return "; ".join(f"{names} ({', '.join(at)})" for names, at in budgets.items())
+            at.setdefault(", ".join(names), []).append(budget)
+    return "; ".join(names + (f" ({', '.join(some)})" if len(some) < budgets else "") for names, some in at.items())
 
 
 def _count(minutes: float) -> str:
