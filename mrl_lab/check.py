@@ -181,7 +181,7 @@ def _wanted() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
 def _place(name: str, needed: Iterable[str], adding: dict[str, list[str]]) -> Line:
     from mrl_lab.data import places
 
-    fine, where, _ = places.status(name)
+    fine, where = places.status(name)[:2]
     if not fine and name not in needed:
         return (
             True,

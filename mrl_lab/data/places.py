@@ -68,11 +68,15 @@ class Absent(RequestError):
 
 
 class Status(NamedTuple):
-    """Whether a source can be used, where it is or how it will be had (else what each place lacks), and its files."""
+    """Whether a source can be used, and where it is or how it will be had; its files, where they are local.
+
+    Where it cannot be had, ``where`` is the whole error and ``lacking`` says {each way to fetch it: why it fails}.
+    """
 
     fine: bool
     where: str
     found: Found | None = None
+    lacking: dict[str, str] | None = None
 
 
 def cache_folder() -> Path:
@@ -149,12 +153,12 @@ def status(name: str) -> Status:
     found = _local(name, source)
     if found:
         return Status(True, f"{found.place}, {found.folder}", found)
-    tried = {}
+    tried, lacking = {}, {}
     for means in fetch.means(source):
-        tried[means.place] = means.lacking()
+        tried[means.place] = lacking[means.how] = means.lacking()
         if not tried[means.place]:
             return Status(True, f"will be fetched when first needed, by {means.how}")
-    return Status(False, str(_missing(name, source, tried)))
+    return Status(False, str(_missing(name, source, tried)), lacking=lacking)
 
 
 def _home(source: Source) -> Path:

@@ -22,11 +22,18 @@ def table() -> str:
 def _row(name: str) -> tuple[str, ...]:
     source = catalogue.find(name)
     try:
-        fine, where, found = places.status(name)
+        state = places.status(name)
     except RequestError as error:  # a damaged file
-        fine, where, found = False, str(error), None
-    size = sum(file.stat().st_size for file in found.files.values()) / 1e6 if found else source.megabytes
-    return name, f"{size:.1f}", source.licence, where if fine else f"NOT HERE: {where}"
+        return name, f"{source.megabytes:.1f}", source.licence, f"NOT USABLE: {error}"
+    files = state.found.files.values() if state.found else ()
+    size = sum(file.stat().st_size for file in files) / 1e6 or source.megabytes
+    ways = "; ".join(f"{how} ({why})" for how, why in (state.lacking or {}).items())
+    return (
+        name,
+        f"{size:.1f}",
+        source.licence,
+        state.where if state.fine else f"NOT HERE, and not to be had now: {ways}",
+    )
 
 
 def get(names: Sequence[str], everything: bool) -> bool:
@@ -45,10 +52,12 @@ def get(names: Sequence[str], everything: bool) -> bool:
 
 def _got(name: str) -> bool:
     try:
-        fine, where, found = places.status(name)
-        if fine and not found:
-            print(f"{name}: about {catalogue.find(name).megabytes:g} MB, {where.partition(', ')[2]} ...", flush=True)
-        found = found or places.ensure(name)
+        state = places.status(name)
+        if state.fine and not state.found:
+            print(
+                f"{name}: about {catalogue.find(name).megabytes:g} MB, {state.where.partition(', ')[2]} ...", flush=True
+            )
+        found = state.found or places.ensure(name)
     except RequestError as error:
         print(f"{name}: {error}", flush=True)
         return False
