@@ -16,15 +16,16 @@ sizes: list[int] = []  # sizes M, rising; each from 1 to dim
 """
 
 
-def write(folder: Path, name: str, *cells: str, form: str = FORM, needs: tuple[str, ...] = ()) -> Path:
-    """Write ``folder/name.ipynb`` with a parameters cell and these cells; return its path."""
+def write(folder: Path, name: str, *cells: str, form: str = FORM, needs: tuple[str, ...] = (), **more) -> Path:
+    """Write ``folder/name.ipynb`` with a parameters cell and these cells, needs at all budgets, and more metadata."""
     tagged = new_code_cell(form.strip(), metadata={"tags": ["parameters"]})
     notebook = new_notebook(cells=[new_markdown_cell(f"# {name}"), tagged, *map(new_code_cell, cells)])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata.mrl_lab = {
         "shows": f"What {name} shows.",
         "minutes": {"seconds": 1, "minutes": 9},
-        "needs": needs,
+        "needs": dict.fromkeys(("seconds", "minutes"), needs),
+        **more,
     }
     folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, folder / f"{name}.ipynb")

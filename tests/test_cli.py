@@ -82,7 +82,7 @@ def test_list_is_quick_and_loads_nothing_heavy(folder):
 def test_alone_it_prints_its_help(capsys):
     assert cli.main([]) == 2
     text = capsys.readouterr().out
-    assert all(name in text for name in ("check", "list", "run", "pages", "bench", "examples"))
+    assert all(name in text for name in ("check", "data", "list", "run", "pages", "bench", "examples"))
 
 
 def test_check_has_a_line_a_requirement_and_is_fine_here(folder, capsys):

@@ -30,7 +30,9 @@ class Notebook:
     Attributes:
         shows: one sentence.
         minutes: {budget: expected minutes on the machine that the budget is for}.
-        needs: names of the data sets and weights of the default settings.
+        needs: {budget: names of the data sets and weights that must be there}.
+        adds: {budget: names of those that only add to it, where they are found}.
+        instead: {parameter: names of those that are not used once the parameter is given another value}.
         cells: number of code cells that will be run.
         digest: SHA-256 over the cells, without outputs and metadata.
     """
@@ -39,7 +41,9 @@ class Notebook:
     path: Path
     shows: str
     minutes: dict[str, float]
-    needs: tuple[str, ...]
+    needs: dict[str, list[str]]
+    adds: dict[str, list[str]]
+    instead: dict[str, list[str]]
     parameters: tuple[Parameter, ...]
     cells: int
     digest: str
@@ -141,7 +145,9 @@ def read(file: Path) -> Notebook:
         path=file.resolve(),
         shows=about.get("shows", ""),
         minutes=minutes,
-        needs=tuple(about.get("needs", ())),
+        needs=about.get("needs", {}),
+        adds=about.get("adds", {}),
+        instead=about.get("instead", {}),
         parameters=tuple(found),
         cells=sum(cell["cell_type"] == "code" and bool(cell["source"].strip()) for cell in cells),
         digest=_digest(cells),
