@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +10,6 @@ from playwright.sync_api import Browser, Locator, Page
 
 WIDTHS = (1280, 390)  # pixels: a desk's screen, a phone's
 MARGIN = 1  # pixels that rounding may take
-
-
-def chromium() -> str | None:
-    """Return where Chromium is, None when it is not installed."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @contextmanager
