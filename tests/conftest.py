@@ -10,7 +10,7 @@ from pathlib import Path
 import chromium
 import pytest
 
-LEFT_OUT = pytest.StashKey[int]()
+LEFT_OUT = pytest.StashKey[int]()  # tests of the outer ring that were not run
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +35,18 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in outer]
         config.stash[LEFT_OUT] = len(outer)
         config.hook.pytest_deselected(items=outer)
+
+
+def pytest_sessionfinish(session):
+    """Under ``-n``, a worker tells what it left out: each of them collects all tests."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Hear what a worker tells."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left out", 0)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -34,10 +34,11 @@ def suite(pytester, monkeypatch):
     return pytester
 
 
-def test_without_the_folder_of_data_its_ring_is_left_out_and_counted(suite, monkeypatch):
+@pytest.mark.parametrize("how", [[], ["-n", "2"]])
+def test_without_the_folder_of_data_its_ring_is_left_out_and_counted(suite, monkeypatch, how):
     monkeypatch.delenv("MRL_LAB_DATA", raising=False)
-    done = suite.runpytest_subprocess()
-    done.assert_outcomes(passed=1, deselected=2)
+    done = suite.runpytest_subprocess(*how)
+    done.assert_outcomes(passed=1)
     done.stdout.fnmatch_lines([LINE])
 
 
