@@ -160,3 +160,9 @@ def test_no_pickle_and_no_remote_code():
     text = "\n".join(f.read_text() for f in MODULES)
     for forbidden in ("import pickle", "allow_pickle=True", "weights_only=False", "trust_remote_code=True", "eval("):
         assert not re.search(rf"(?<![\w.]){re.escape(forbidden)}", text), forbidden
+
+
+def test_no_test_measures_by_the_clock_on_the_wall():
+    """It would fail where the machine is shared: see clock.py for the CPU's own."""
+    for file in sorted((ROOT / "tests").glob("test_*.py")):
+        assert not re.search(r"\b(perf_counter|monotonic|time\.time)\(", file.read_text()), file.name

@@ -1,7 +1,7 @@
 """The notebooks as the command line sees them: name, what each shows, minutes, needs and parameters.
 
 Only the JSON of the files is read, so listing them takes no heavy import. The folder is ``MRL_LAB_NOTEBOOKS``,
-else ``notebooks/`` in the current folder, else the one beside the package.
+else ``notebooks/`` in the current folder, else the one beside the package in a clone, or the one that came inside it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from mrl_lab import parameters
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.parameters import Parameter
-from mrl_lab.source import PACKAGE
+from mrl_lab.source import PACKAGE, checkout
 
 TAG = "parameters"  # papermill's name for the cell
 INJECTED = "# Parameters\n"  # the head of the one that it adds
@@ -90,7 +90,7 @@ def folder() -> Path:
         RequestError: none of the places has a notebook.
     """
     asked = os.environ.get("MRL_LAB_NOTEBOOKS")
-    places = [Path(asked)] if asked else [Path("notebooks"), PACKAGE.parent / "notebooks"]
+    places = [Path(asked)] if asked else [Path("notebooks"), (checkout() or PACKAGE) / "notebooks"]
     for place in places:
         if any(place.glob("*.ipynb")):
             return place
