@@ -373,3 +373,13 @@ def test_the_same_texts_give_the_same_vocabulary_each_time():
     first, *others = (wordpiece(TEXTS, 200).get_vocab() for _ in range(4))
     assert all(vocabulary == first for vocabulary in others)
     assert set(first) >= {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##o"}
+
+
+@pytest.mark.parametrize("text", ["bad \ud83d text", "\udc80", "half a pair \udfff"])
+def test_half_a_character_is_named_by_its_row(text):
+    model = encoder()
+    asks = [model.encode, model.vectors, model.tokens, wordpiece, lambda some: TextRows(tokenizer(), [some])]
+    for ask in asks:
+        with pytest.raises(RequestError, match=r"row 1 of the texts holds '\\ud.*half a character"):
+            ask(["a dog", text])
+    assert model.encode(["a whole \U0001f600 character"]).isfinite().all()

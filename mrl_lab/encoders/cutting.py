@@ -128,6 +128,7 @@ def cut(
 # --------------------------------------------------------------------------------------------- vectors
 
 
+@torch.no_grad()
 def _vectors(encoder: SentenceEncoder, layer: int, dim: int, texts: Sequence[str]) -> Tensor:
     """Return the vectors (n, dim) of a cut: of length 1, after the cut, if the full model's are."""
     behind, unit = _unfinished(encoder)

@@ -20,6 +20,7 @@ from mrl_lab.errors import RequestError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+MOST_TOKENS = 2**31 - 1  # a tokenizer that knows no limit says 10^30, which it cannot count to
 UNLABELLED = -100  # what cross-entropy leaves out
 
 # -------------------------------------------------------------------------------------------- texts
@@ -81,7 +82,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: i
     check_texts(texts)
     if not texts:
         return []
-    texts = [prompt + text for text in texts]
+    texts, length = [prompt + text for text in texts], min(length, MOST_TOKENS)
     return [torch.tensor(ids) for ids in tokenizer(texts, truncation=True, max_length=length)["input_ids"]]
 
 
