@@ -211,6 +211,9 @@ def test_the_encoder_of_a_t5_is_read_as_sentence_transformers_reads_it(tmp_path)
     ours, peer = pretrained(tmp_path / "t5"), SentenceTransformer(str(tmp_path / "t5"), device="cpu")
     torch.testing.assert_close(ours.vectors(SOME), torch.from_numpy(peer.encode(SOME)), rtol=0, atol=1e-6)
     assert (ours.norm, ours.layers) == ("encoder.final_layer_norm", 2)
+    folder = cut(ours, 1, 8, tmp_path / "cut")
+    theirs = torch.from_numpy(SentenceTransformer(str(folder), device="cpu").encode(SOME))
+    torch.testing.assert_close(theirs, ours.encode(SOME)[:, 1, :8], rtol=0, atol=1e-6)
 
 
 def test_a_tokenizer_without_padding_is_refused():
