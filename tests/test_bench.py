@@ -1,6 +1,5 @@
 """The bench runs its ways in turn and compares medians with the first one."""
 
-import sys
 import time
 from pathlib import Path
 
@@ -57,12 +56,6 @@ def test_smaes_dense_form_is_the_same_loss():
     model = SMAE(BertForMaskedLM(small_config(tokenizer(), 32, 3, dropout=0.0)))
     batch = MaskedRows(tokenizer(), TEXTS)[torch.arange(5)]
     torch.testing.assert_close(sentences.dense(model, *batch), model(*batch)[0])
-
-
-def test_a_peer_that_is_absent_is_said_and_left_out(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    assert set(bench.text_step()) == {"plain", "2DMSE", "Starbucks, 6 pairs"}
-    assert "sentence-transformers is not installed" in capsys.readouterr().out
 
 
 def test_smae_where_labelled_holds_half_of_the_memory_at_most():

@@ -187,7 +187,8 @@ def _searched(name: str, title: str) -> Callable[[SentenceEncoder, Setup], Found
     def of(encoder: SentenceEncoder, setup: Setup) -> Found:
         collection = texts.retrieval(name)
         asked = [collection.queries[query] for query in collection.judged["test"]]
-        queries, corpus = grids.encode(encoder, asked, list(collection.corpus.values()))
+        queries = encoder.encode(asked, side="query")
+        corpus = encoder.encode(list(collection.corpus.values()), side="document")
         relevant, found = judged.gains(name), {}
         for place, cut in enumerate(setup.pairs):
             each = grids.by_query(queries[:, cut.layer], corpus[:, cut.layer], relevant, cut.dim)

@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from mrl_lab.cuts import Cut
 from mrl_lab.data import places, texts
-from mrl_lab.encoders.texts import SentenceEncoder, pretrained, small
+from mrl_lab.encoders.elsewhere import pretrained
+from mrl_lab.encoders.texts import SentenceEncoder, small
 from mrl_lab.encoders.tokens import TextRows, wordpiece
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.methods.starbucks import default_pairs
@@ -125,11 +126,15 @@ def encoder(setup: Setup, seed: int) -> SentenceEncoder:
 
 @cache
 def _opened(backbone: str) -> tuple[SentenceEncoder, str]:
-    """Return a model made elsewhere, and the SHA-256 of its weights."""
+    """Return a model made elsewhere, and the SHA-256 of its weights (and of its pooling and prompts, if not plain)."""
     found = pretrained(places.ensure(MINILM).folder if backbone == MINILM else backbone, length=READ)
+    found.check_layers()
     total = hashlib.sha256()
     for name, weight in sorted(found.state_dict().items()):
         total.update(name.encode() + weight.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    prompts = {name: prompt for name, prompt in found.manner.prompts.items() if prompt}
+    if prompts or found.pooling != "mean":  # else the weights alone say what the states are
+        total.update(repr((found.pooling, prompts, found.manner.default)).encode())
     return found, total.hexdigest()
 
 
@@ -140,5 +145,6 @@ def rows(setup: Setup) -> TextRows:
 
 @cache
 def _rows(backbone: str, triplets: int, words: int, length: int) -> TextRows:
-    pieces = _opened(backbone)[0].tokenizer if backbone else tokenizer(triplets, words)
-    return TextRows(pieces, texts.triplets()[:triplets], leave_out_copies=True, length=length)
+    found = _opened(backbone)[0] if backbone else None
+    pieces, prompt = (found.tokenizer, found.prompt()) if found else (tokenizer(triplets, words), "")
+    return TextRows(pieces, texts.triplets()[:triplets], leave_out_copies=True, length=length, prompt=prompt)
