@@ -91,6 +91,15 @@ def ensure(name: str) -> Found:
         return _local(name, source) or _fetched(name, source)
 
 
+def here(name: str) -> bool:
+    """Say whether all files of a source are on this machine; nothing is fetched, and no network is asked.
+
+    Raises:
+        RequestError: an unknown name, or a file with the wrong checksum.
+    """
+    return _local(name, catalogue.find(name)) is not None
+
+
 def status(name: str) -> tuple[bool, str]:
     """Say where a source is, or how it will be had, without fetching it: (is it fine, one line).
 
