@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 from mrl_lab import cascade, data, score, search, stats
 from mrl_lab.claims.adaptive import claims
 from mrl_lab.data import Split
+from mrl_lab.errors import RequestError
 from mrl_lab.search import cost, planning
 from mrl_lab.study import adaptive, cascades, fewshot, gallery, models, speed
 from mrl_lab.study.models import Model, Recipe, embed, trained
@@ -393,6 +394,28 @@ def test_classes_are_drawn_in_order_and_the_same_at_one_seed():
     assert chosen == sorted(set(chosen)) == fewshot.draw(range(100), 20, 0)
     assert len(chosen) == 20
     assert chosen != fewshot.draw(range(100), 20, 1)
+
+
+# ------------------------------------------------------------------------------------------ more than there is
+
+
+@pytest.mark.parametrize(
+    ("ask", "what", "there"),
+    [
+        (
+            lambda digits: adaptive.searched("MRL", NESTED, digits, RECIPE, 0, [replace(SETUP, queries=999)]),
+            "queries",
+            359,
+        ),
+        (lambda digits: replace(SETUP, batch=121), "queries", 120),
+        (lambda digits: gallery.Gallery(torch.eye(8), torch.arange(8), 4).first(3), "views", 2),
+        (lambda digits: fewshot.draw(range(5), 6, 0), "classes", 5),
+        (lambda digits: fewshot.few_shot("MRL", NESTED, digits, range(6), SIZES, RECIPE, 0, episodes=1), "classes", 4),
+    ],
+)
+def test_what_would_be_sliced_short_is_refused(digits, ask, what, there):
+    with pytest.raises(RequestError, match=f"{what}.*from 1 to {there}, which is what there is"):
+        ask(digits)
 
 
 # ------------------------------------------------------------------------------------------------------ claims

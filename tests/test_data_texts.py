@@ -18,16 +18,34 @@ from mrl_lab.errors import RequestError
 
 @pytest.mark.usefixtures("shared")
 def test_scored_pairs():
-    stsb, sick, sts = (texts.pairs(name) for name in texts.PAIRS)
+    stsb, sick, sts, snli = (texts.pairs(name) for name in texts.PAIRS)
     assert {part: len(rows) for part, rows in stsb.items()} == {"train": 5749, "dev": 1500, "test": 1379}
     assert {part: len(rows) for part, rows in sick.items()} == {"train": 4500, "dev": 500, "test": 4927}
     assert sum(map(len, sts.values())) == 12_544
     assert len(sts["2012 MSRpar"]) == 750
     assert stsb["test"].sentence1[0] == "A girl is styling her hair."
-    for rows in (*stsb.values(), *sick.values(), *sts.values()):
+    for rows in (*stsb.values(), *sick.values(), *sts.values(), *snli.values()):
         assert len(rows.sentence1) == len(rows.sentence2) == len(rows)
         assert 0 <= min(rows.score) <= max(rows.score) <= 5
         assert all(rows.sentence1)
+
+
+@pytest.mark.usefixtures("shared")
+def test_graded_pairs_of_snli():
+    parts = texts.pairs("snli")
+    assert {part: len(rows) for part, rows in parts.items()} == {"dev": 2457, "test": 7367}
+    dev, test = parts["dev"], parts["test"]
+    assert not {*dev.sentence1} & {*test.sentence1}
+    assert (dev.sentence1[0][:24], dev.sentence2[:3], dev.score[:3]) == (
+        "This church choir sings ",
+        [
+            "The church has cracks in the ceiling.",
+            "The church is filled with song.",
+            "A choir singing at a baseball game.",
+        ],
+        [0.3, 0.9, 0.0],
+    )
+    assert {*dev.score} == {*test.score} == {*(i / 10 for i in range(11)), 0.625}, "grades that are equal tie"
 
 
 def test_some_pairs_are_spread_evenly_over_all_of_them():
@@ -119,11 +137,49 @@ def sdist(file, **members: str) -> None:
             archive.addfile(about, io.BytesIO(content.encode()))
 
 
+def snli(rows) -> str:
+    """JSON lines as SNLI's authors write them."""
+    columns = ("sentence1", "gold_label", "sentence2", "captionID", "annotator_labels")
+    return "\n".join(json.dumps(dict(zip(columns, row, strict=True))) for row in rows)
+
+
+VOTED = [  # premise, label, hypothesis, caption, votes: of the first and fifth picture are for validation
+    ("a", "entailment", " a1", "1.jpg#0", "eeeen"),
+    ("b", "neutral", "b1", "2.jpg#3", "nnncc"),
+    ("a", "-", "a2", "1.jpg#0", "eennc"),
+    ("c ", "contradiction", "c1", "3.jpg#1", "ccccc"),
+    ("other caption", "entailment", "a3", "1.jpg#4", "eee"),
+    ("d", "neutral", "d1", "4.jpg#0", "ennn"),
+    ("e", "contradiction", "e1", "5.jpg#0", "nnccc"),
+    ("b", "entailment", "b2", "2.jpg#3", "eecee"),
+]
+GRADED = {
+    "dev": texts.Pairs(["a", "other caption", "e"], ["a1", "a3", "e1"], [0.9, 1.0, 0.2]),
+    "test": texts.Pairs(["b", "c", "d", "b"], ["b1", "c1", "d1", "b2"], [0.3, 0.0, 0.625, 0.8]),
+}
+
+
+def test_graded_pairs_of_the_package(only):
+    labels = {label[0]: label for label in texts.VOTES}
+    rows = [(*row, [labels[vote] for vote in votes]) for *row, votes in VOTED]
+    sdist(only / "p.tar.gz", **{"p-1/data/snli_1.0_test.jsonl": snli(rows)})
+    assert texts.pairs("snli") == GRADED
+
+
+def test_graded_pairs_of_the_folder(only):
+    lines = ["label\tvotes_e/n/c\tpremise\thypothesis\tcaption_id"]
+    for premise, label, hypothesis, caption, votes in VOTED:
+        counts = "/".join(str(votes.count(vote)) for vote in "enc")
+        lines += ["\t".join([label, counts, premise.strip(), hypothesis.strip(), caption])] * (label != "-")
+    (only / "test.tsv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    assert texts.pairs("snli") == GRADED
+
+
 def test_triplets_of_the_package(only):
     said = [("p ", "entailment", "e1"), ("p", "-", "?"), ("q", "entailment", "alone"), ("p", "contradiction", "c1")]
     said += [("p", "neutral", "n"), ("p", "entailment", "e2"), ("p", "contradiction", "c2"), ("p", "entailment", " e3")]
-    lines = [json.dumps(dict(zip(("sentence1", "gold_label", "sentence2"), row, strict=True))) for row in said]
-    sdist(only / "p.tar.gz", **{"p-1/data/snli_1.0_train_subset.jsonl": "\n".join(lines), "p-1/setup.py": "raise"})
+    rows = [(premise, label, hypothesis, "1.jpg#0", [label]) for premise, label, hypothesis in said]
+    sdist(only / "p.tar.gz", **{"p-1/data/snli_1.0_train_subset.jsonl": snli(rows), "p-1/setup.py": "raise"})
     assert texts.triplets() == [("p", "e1", "c1"), ("p", "e2", "c2"), ("p", "e3", "c1")]
 
 

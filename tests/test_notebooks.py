@@ -78,4 +78,4 @@ def test_a_model_from_a_folder_takes_the_place_of_the_default(name, tmp_path):
     run = json.loads((folder / "run.json").read_text())
     assert [(weights["name"], len(weights["sha256"])) for weights in run["weights"]] == [("mine", 64)]
     found = pd.read_csv(folder / "scores.csv")
-    assert found[(found.method == "Starbucks") & found.metric.str.endswith("spearman")].layer.max() == 3
+    assert found[(found.method == "Starbucks") & found.metric.str.endswith(" spearman")].layer.max() == 3

@@ -560,3 +560,13 @@ def test_importing_is_light():
     heavy = "{'torch', 'numpy', 'pandas', 'pyarrow', 'huggingface_hub', 'sklearn', 'PIL'}"
     code = f"import sys, mrl_lab.data, mrl_lab.data.places; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_what_is_here_is_told_without_a_word_to_any_network(tmp_path, monkeypatch):
+    monkeypatch.delenv("MRL_LAB_DATA", raising=False)
+    monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(places.fetch, "means", lambda source: pytest.fail("a network was asked"))
+    assert places.here("digits"), "scikit-learn carries them"
+    assert not places.here("stsb")
+    with pytest.raises(RequestError, match="Did you mean 'stsb'"):
+        places.here("stbs")

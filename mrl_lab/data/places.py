@@ -116,6 +116,15 @@ def ensure(name: str) -> Found:
         ) from error
 
 
+def here(name: str) -> bool:
+    """Say whether all files of a source are on this machine; nothing is fetched, and no network is asked.
+
+    Raises:
+        RequestError: an unknown name, or a file with the wrong checksum.
+    """
+    return _local(name, catalogue.find(name)) is not None
+
+
 def have(*names: str) -> bool:
     """Return whether all of these can be used, fetched now where need be; each that no place has is said in a line.
 

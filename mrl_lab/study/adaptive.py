@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 
 from mrl_lab import cuts, runs, score, search
 from mrl_lab.data import Labelled
+from mrl_lab.data.rows import check_count
 from mrl_lab.search import cost
 from mrl_lab.study.gallery import K, Quest, gallery
 from mrl_lab.study.models import Model, Recipe, embed, settings, trained
@@ -30,7 +31,12 @@ def searched(
 
     Rows map@10 with multiply-adds, for a method M: "M, single-shot" at every size; "M, funnel" from each D_s; "M, int8"
     and the other forms at every size, with their bytes. Then the grid and what :mod:`mrl_lab.study.speed` times.
+
+    Raises:
+        RequestError: a setup asks more queries than there are test pictures.
     """
+    for setup in setups:
+        check_count(setup.queries, len(data.test), "queries among the test pictures")
 
     def make() -> pd.DataFrame:
         encoder = trained(spec, data, recipe, seed).encoder
