@@ -1,4 +1,5 @@
-# Two commands: `make reports` and `make test`. Everything they need goes into .venv in this folder.
+# Two commands: `make reports` and `make test`. Everything they need goes into .venv in this folder; a browser for the
+# tests is fetched where none is installed.
 PYTHON ?= python3
 BUDGET ?= seconds
 TORCH  ?=
@@ -7,19 +8,22 @@ BIN    := $(VENV)/bin
 # Threads that wait go to sleep soon, so that a busy machine does not stall them: see mrl_lab/report/execute.py.
 export GOMP_SPINCOUNT ?= 3000
 
-.PHONY: help reports test lint lab readme clean
+.PHONY: help reports test lint lab readme fresh clean
 
 help:
 	@echo "make reports [BUDGET=seconds|minutes|hour|gpu]   run all notebooks, make their pages and an index"
-	@echo "make test                                        lint, unit tests, notebooks, pages in a browser"
+	@echo "make test [TESTS='-k mrl']                       lint, unit tests, notebooks, pages in a browser"
 	@echo "make lab                                         open JupyterLab on the notebooks"
-	@echo "make readme                                      write the published claims into README.md"
+	@echo "make readme                                      write what README.md says of the published runs"
+	@echo "make fresh                                       both commands in a clone, as on a machine with nothing else"
+	@echo "make clean                                       remove .venv and what tools left; runs and the cache stay"
 	@echo "add TORCH='torch==X' for another CUDA or CPU build of torch, PYTHON=python3.12 for another Python"
 
 reports: $(VENV)/.ready
 	$(BIN)/mrl-lab run --all --budget $(BUDGET)
 
 test: $(VENV)/.ready-test lint
+	$(if $(findstring not browser,$(TESTS)),,$(BIN)/python tests/chromium.py)
 	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(VENV)/.ready-test
@@ -32,8 +36,11 @@ lab: $(VENV)/.ready
 readme: $(VENV)/.ready
 	$(BIN)/python -m mrl_lab.report.readme
 
+fresh:
+	tests/fresh_machine.sh
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
 
 # The tested versions, with the torch that was asked for in the place of the pinned one.
 $(VENV)/constraints.txt: constraints.txt Makefile
@@ -42,7 +49,7 @@ $(VENV)/constraints.txt: constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH),grep -v '^torch==' constraints.txt > $@; echo '$(TORCH)' >> $@,cp constraints.txt $@)
 
-$(VENV)/.ready: $(VENV)/constraints.txt pyproject.toml
+$(VENV)/.ready: $(VENV)/constraints.txt pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable .
 	@touch $@

@@ -40,6 +40,7 @@ def checks(out: Path) -> Iterator[Line]:
     yield guarded("notebooks", found_notebooks)
     yield from broken_notebooks()
     yield guarded("output", lambda: output(out))
+    yield guarded("cache", cache)
     yield disk(out)
     yield memory()
     yield guarded("device", device)
@@ -149,20 +150,50 @@ def threads() -> Line:
     return True, f"{cores()} cores to use (OMP_NUM_THREADS lowers it)"
 
 
-def data() -> Iterator[Line]:
-    """Each data set and weight that a notebook needs by default is here, or can be fetched."""
-    for name in _needs():
-        yield guarded(name, lambda name=name: _place(name))
-
-
-def _needs() -> Iterable[str]:
-    try:
-        return dict.fromkeys(name for notebook in notebooks.find().values() for name in notebook.needs)
-    except RequestError:
-        return ()  # the notebooks' own line says it
-
-
-def _place(name: str) -> Line:
+def cache() -> Line:
+    """What is fetched and what is computed can be kept."""
     from mrl_lab.data import places
 
-    return places.status(name)
+    home = places.cache_folder()
+    for folder in (home, home / "data", home / "results"):
+        nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            fix = "set MRL_LAB_CACHE to a folder of your own, or change its rights"
+            return False, f"the lab's cache {home}: {nearest} cannot be written to: {fix}"
+    return True, f"data and results are kept in {home}"
+
+
+def data() -> Iterator[Line]:
+    """Each data set and weight that a notebook needs by default is here, or can be fetched; what only adds may lack."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    needed, adding = _wanted()
+    with ThreadPoolExecutor() as pool:  # each may wait for an answer of its own
+        yield from pool.map(lambda name: guarded(name, lambda: _place(name, needed, adding)), {**adding, **needed})
+
+
+def _wanted() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return {source: the notebooks that need it}, and the same for those it only adds to."""
+    needed: dict[str, list[str]] = {}
+    adding: dict[str, list[str]] = {}
+    try:
+        found = notebooks.find().values()
+    except RequestError:
+        return {}, {}  # the notebooks' own line says it
+    for notebook in found:
+        for sources, wanted in ((notebook.needs, needed), (notebook.adds, adding)):
+            for name in dict.fromkeys(name for names in sources.values() for name in names):
+                wanted.setdefault(name, []).append(notebook.name)
+    return needed, adding
+
+
+def _place(name: str, needed: Iterable[str], adding: dict[str, list[str]]) -> Line:
+    from mrl_lab.data import places
+
+    fine, where = places.status(name)[:2]
+    if not fine and name not in needed:
+        return (
+            True,
+            f"{name} is not here and only adds to {', '.join(adding[name])}. To get it: mrl-lab data get {name}",
+        )
+    return fine, f"{name}: {where}" if fine else where

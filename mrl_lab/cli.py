@@ -20,6 +20,8 @@ DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
 EXAMPLES = """examples:
   mrl-lab check                                    is all that is needed there?
   mrl-lab list                                     the notebooks, their parameters and minutes
+  mrl-lab data list                                data and weights: where each is, or how it will be had
+  mrl-lab data get --all                           get what is not here yet
   mrl-lab run 01                                   one notebook, at budget seconds
   mrl-lab run --all --budget minutes --jobs 2      all of them, two at a time
   mrl-lab run 01 -p dim 32 --grid seeds=3,5        one page for each point of the grid
@@ -69,6 +71,10 @@ def _parser() -> Parser:
 
     out = {"type": Path, "metavar": "DIR", "default": _default_out(), "help": "where runs are (%(default)s)"}
     command("check", _check, "see whether all that is needed is there").add_argument("--out", **out)
+    data = command("data", _data, "see what data and weights there are, and get them")
+    data.add_argument("what", choices=("list", "get"), help="a row a set, or fetch some")
+    data.add_argument("names", nargs="*", metavar="NAME", help="sets to get")
+    data.add_argument("--all", action="store_true", help="all sets")
     command("list", _list, "show the notebooks").add_argument("--json", action="store_true", help="for programs")
     run = command("run", _run, "run notebooks and make their pages")
     run.add_argument("names", nargs="*", metavar="NAME", help="a notebook, or the start of its name")
@@ -111,9 +117,9 @@ def _list(asked: argparse.Namespace) -> int:
     return DONE
 
 
-def _warn(errors: Iterable[RequestError]) -> None:
-    for error in errors:
-        print(f"mrl-lab: {error}", file=sys.stderr)
+def _warn(lines: Iterable[object]) -> None:
+    for line in lines:
+        print(f"mrl-lab: {line}", file=sys.stderr)
 
 
 def _as_json(notebook: Notebook) -> dict:
@@ -124,6 +130,7 @@ def _as_json(notebook: Notebook) -> dict:
         "shows": notebook.shows,
         "minutes": notebook.minutes,
         "needs": notebook.needs,
+        "adds": notebook.adds,
         "parameters": [{f: getattr(p, f) for f in fields} | {"rule": rules[p.name]} for p in notebook.parameters],
     }
 
@@ -131,6 +138,8 @@ def _as_json(notebook: Notebook) -> dict:
 def _as_text(notebook: Notebook) -> str:
     minutes = ", ".join(f"{budget} {_count(n)}" for budget, n in notebook.minutes.items())
     lines = [f"{notebook.name}  {notebook.shows}", f"  minutes expected: {minutes or 'not said'}"]
+    for said, sources in (("needs", notebook.needs), ("takes where found:", notebook.adds)):
+        lines += [f"  {said} {_by_budget(sources, len(notebook.minutes))}"] if any(sources.values()) else []
     width = max((len(f"{p.name} = {p.default!r}") for p in notebook.parameters), default=0)
     for p in notebook.parameters:
         rule = f" [{p.rule.text}]" if p.rule else ""
@@ -138,8 +147,31 @@ def _as_text(notebook: Notebook) -> str:
     return "\n".join(lines)
 
 
+def _by_budget(sources: dict[str, list[str]], budgets: int) -> str:
+    """Return names with the budgets that have them, of ``budgets`` in all."""
+    at: dict[str, list[str]] = {}
+    for budget, names in sources.items():
+        if names:
+            at.setdefault(", ".join(names), []).append(budget)
+    return "; ".join(names + (f" ({', '.join(some)})" if len(some) < budgets else "") for names, some in at.items())
+
+
 def _count(minutes: float) -> str:
     return f"{minutes:g}"
+
+
+# ------------------------------------------------------------------------------------------------------ data
+
+
+def _data(asked: argparse.Namespace) -> int:
+    from mrl_lab.data import shelf
+
+    if asked.what == "list":
+        if asked.names or asked.all:
+            raise RequestError("mrl-lab data list shows every set: leave out names and --all.")
+        print(shelf.table())
+        return DONE
+    return DONE if shelf.get(asked.names, asked.all) else FAILED
 
 
 # ------------------------------------------------------------------------------------------------------- run
@@ -154,10 +186,13 @@ def _run(asked: argparse.Namespace) -> int:
         raise RequestError(f"--jobs is a whole number from 1, got {asked.jobs}.")
     given = _pairs("-p", [*asked.p, *([["budget", asked.budget]] if asked.budget is not None else [])])
     grid = _pairs("--grid", [_split(text) for text in asked.grid])
-    planned = jobs.plan(chosen, given, grid, asked.out)
-    left_out = list(broken.values()) if asked.all else []
+    planned = jobs.plan(chosen, given, grid, asked.out, spare=asked.all)
+    left_out = [str(error) for error in broken.values()] if asked.all else []
+    left_out += [f"{name} is not run: {why}" for name, why in planned.seen.unable.items()]
+    for line in planned.seen.without:
+        print(line, flush=True)
     _warn(left_out)
-    outcomes = execute.run(planned, asked.jobs, asked.fresh)
+    outcomes = execute.run(planned.jobs, asked.jobs, asked.fresh)
     failed = [o for o in outcomes if o.event == "failed"]
     for outcome in failed:
         print(_failure(outcome, asked.out), file=sys.stderr)
@@ -167,7 +202,8 @@ def _run(asked: argparse.Namespace) -> int:
     except (OSError, RequestError) as error:
         print(f"mrl-lab: the index could not be written: {error}", file=sys.stderr)
         return FAILED
-    print(f"{len(outcomes) - len(failed)} done, {len(failed)} failed. {index}")
+    not_run = f", {len(left_out)} not run" if left_out else ""
+    print(f"{len(outcomes) - len(failed)} done, {len(failed)} failed{not_run}. {index}")
     return FAILED if failed or left_out else DONE
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +15,6 @@ DRAWN = """() => [...document.querySelectorAll("svg")].filter(svg => svg.checkVi
     const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
     return [...svg.querySelectorAll("text, tspan")].map(e => parseFloat(getComputedStyle(e).fontSize) * scale);
 })"""
-
-
-def chromium() -> str | None:
-    """Return where Chromium is, None when it is not installed."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @contextmanager

@@ -1,43 +1,66 @@
-"""What several test files share."""
+"""What several test files share, and the two rings of tests.
+
+The inner ring runs on a machine that has nothing but its package indexes. The outer one reads the folder of data that
+``MRL_LAB_DATA`` names; without it those tests are left out, and the last line of the run says how many.
+"""
 
 import os
 from pathlib import Path
 
+import chromium
 import pytest
-from browser import chromium
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+LEFT_OUT = pytest.StashKey[int]()  # tests of the outer ring that were not run
 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Headless Chromium."""
+    """A browser without a window."""
     from playwright.sync_api import sync_playwright
 
-    program = chromium()
-    assert program, 'no Chromium here: apt-get install chromium, or leave these tests out by pytest -m "not browser"'
+    program = chromium.found()
+    assert program, chromium.advice()
     with sync_playwright() as playwright:
-        # Containers often lack the rights for its sandbox and have little shared memory; only our own pages are opened.
-        started = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb"]
-        )
+        started = chromium.launched(playwright, program)
         yield started
         started.close()
 
 
-def pytest_collection_modifyitems(items):
-    """Mark the tests that read the shared data, so that whoever has none leaves them out by name."""
-    for item in items:
-        if "shared" in getattr(item, "fixturenames", ()):
-            item.add_marker("data")
+def pytest_collection_modifyitems(config, items):
+    """Mark the tests that read the folder of data; take them out, counted, where there is none."""
+    outer = [item for item in items if "shared" in getattr(item, "fixturenames", ())]
+    for item in outer:
+        item.add_marker("data")
+    if outer and not os.environ.get("MRL_LAB_DATA"):
+        items[:] = [item for item in items if item not in outer]
+        config.stash[LEFT_OUT] = len(outer)
+        config.hook.pytest_deselected(items=outer)
+
+
+def pytest_sessionfinish(session):
+    """Under ``-n``, a worker tells what it left out: each of them collects all tests."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Hear what a worker tells."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left out", 0)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say in one line how many tests the outer ring has, when it was not run."""
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.section("the outer ring was not run")
+        terminalreporter.line(f"{left_out} tests need the folder of data: set MRL_LAB_DATA")
 
 
 @pytest.fixture
-def shared(monkeypatch):
-    """The folder of real data: the one that MRL_LAB_DATA names, or else the one beside the repository."""
-    folder = Path(os.environ.get("MRL_LAB_DATA") or SHARED)
-    assert folder.is_dir(), f'no data at {folder}: set MRL_LAB_DATA, or leave these tests out by pytest -m "not data"'
-    monkeypatch.setenv("MRL_LAB_DATA", str(folder))
+def shared():
+    """The folder of real data that MRL_LAB_DATA names."""
+    folder = Path(os.environ["MRL_LAB_DATA"])
+    assert folder.is_dir(), f"MRL_LAB_DATA names {folder}, which is no folder"
     return folder
 
 

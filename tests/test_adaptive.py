@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 from mrl_lab import cascade, data, score, search, stats
 from mrl_lab.claims.adaptive import claims
 from mrl_lab.data import Split
+from mrl_lab.errors import RequestError
 from mrl_lab.lab import Recipe, embed, trained
 from mrl_lab.search import cost, planning
 from mrl_lab.study import adaptive, cascades, fewshot, gallery, models, speed
@@ -473,3 +474,25 @@ def test_plain_sizes_are_cascades_that_stop_at_once(cascaded):
         top1 = value(cascaded, method="FF", metric="top1", dim=m)
         assert value(table, method="FF", metric="cascade_top1", dim=m) == top1
         assert value(table, method="FF", metric="expected_dim", dim=m) == m
+
+
+# ------------------------------------------------------------------------------------------ more than there is
+
+
+@pytest.mark.parametrize(
+    ("ask", "what", "there"),
+    [
+        (
+            lambda digits: adaptive.searched(NESTED, digits, RECIPE, 0, [replace(SETUP, queries=999)], "MRL"),
+            "queries",
+            359,
+        ),
+        (lambda digits: replace(SETUP, batch=121), "queries", 120),
+        (lambda digits: gallery.Gallery(torch.eye(8), torch.arange(8), 4).first(3), "views", 2),
+        (lambda digits: fewshot.draw(range(5), 6, 0), "classes", 5),
+        (lambda digits: fewshot.few_shot(NESTED, digits.data, range(6), SIZES, RECIPE, 0, episodes=1), "classes", 4),
+    ],
+)
+def test_what_would_be_sliced_short_is_refused(digits, ask, what, there):
+    with pytest.raises(RequestError, match=f"{what}.*from 1 to {there}, which is what there is"):
+        ask(digits)

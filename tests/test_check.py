@@ -1,8 +1,12 @@
 """``mrl-lab check``: one line a requirement, a fix beside every failure, and an exit status that says which."""
 
+import os
 import re
 
+import pytest
+
 from mrl_lab import check, source
+from mrl_lab.data import catalogue, shelf
 from mrl_lab.errors import RequestError
 
 
@@ -18,6 +22,7 @@ def test_everything_is_looked_at_and_one_failure_is_enough(tmp_path, monkeypatch
         "kernel python3",
         "notebooks in",
         "runs go to",
+        "results are kept in",
         "GB free",
         "device cpu",
         "cores",
@@ -52,3 +57,27 @@ def test_too_little_room_is_said(tmp_path, monkeypatch):
     assert not check.disk(tmp_path)[0]
     assert "are needed" in check.disk(tmp_path / "not" / "yet")[1]
     assert not check.memory()[0]
+
+
+@pytest.mark.parametrize("place", ["", "data", "results"])
+def test_a_cache_that_cannot_be_written_to_is_a_failure_with_its_fix(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "cache"))
+    assert check.cache() == (True, f"data and results are kept in {tmp_path / 'cache'}")
+    assert not (tmp_path / "cache").exists()
+    (tmp_path / "cache" / "data").mkdir(parents=True)
+    (tmp_path / "cache" / "results").mkdir()
+    shut = tmp_path / "cache" / place
+    monkeypatch.setattr(os, "access", lambda folder, mode: folder != shut)  # the superuser has every right
+    fine, line = check.cache()
+    assert not fine
+    assert f"{shut} cannot be written to" in line
+    assert "MRL_LAB_CACHE" in line
+
+
+def test_check_and_list_say_the_same_of_what_is_there(monkeypatch):
+    monkeypatch.setattr(check, "_wanted", lambda: ({"digits": ["00"]}, {}))
+    monkeypatch.setattr(catalogue, "SOURCES", {"digits": catalogue.SOURCES["digits"]})
+    ((fine, line),) = check.data()
+    row = next(row for row in shelf.table().splitlines() if row.startswith("digits"))
+    assert fine
+    assert line.removeprefix("digits: ") in row

@@ -36,10 +36,10 @@ def test_the_encoder_limits_what_fewer_tokens_save():
     assert full["flops"] - full["prefill"] == one["flops"] - one["prefill"]
 
 
-@pytest.mark.parametrize("shared", [{}, {"num_key_value_heads": 2}, {"head_dim": 24}])
-def test_parameters_are_those_of_a_real_module(shared):
+@pytest.mark.parametrize("grouped", [{}, {"num_key_value_heads": 2}, {"head_dim": 24}])
+def test_parameters_are_those_of_a_real_module(grouped):
     config = LlamaConfig(
-        hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, vocab_size=10, **shared
+        hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, vocab_size=10, **grouped
     )
     counted = sum(p.numel() for name, p in LlamaForCausalLM(config).named_parameters() if "_proj" in name)
     assert cost.language_parameters(config) == counted

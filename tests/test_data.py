@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from mrl_lab import data
-from mrl_lab.data import catalogue, named, pairs, pictures, places, rows
+from mrl_lab.data import catalogue, contents, named, pairs, pictures, places, rows
 from mrl_lab.data.labelled import statistics
 from mrl_lab.data.places import Found
 from mrl_lab.errors import RequestError
@@ -235,6 +235,32 @@ def test_fashion_mnist_and_its_pairs(shared):
         allowed = {picture.numpy().tobytes() for picture in squeezed}
         for half in getattr(both, part).images.split(14, dim=3):
             assert {picture.numpy().tobytes() for picture in half.contiguous()} <= allowed, part
+
+
+def test_pictures_elsewhere_are_known_by_their_pixels(shared, tmp_path):
+    """The authors' own files are compressed anew here, as Debian's are; a changed picture is another set."""
+    sums = dict.fromkeys(catalogue.SOURCES["fashion_mnist"].files, "")
+    for file in sums:
+        content = gzip.decompress((shared / "fashion_mnist" / file).read_bytes())
+        (tmp_path / file).write_bytes(gzip.compress(content, 1))
+    found, rows = Found("fashion_mnist", "", tmp_path, sums, ""), catalogue.SOURCES["fashion_mnist"].rows
+    contents.check(found, rows)
+    changed = bytearray(gzip.decompress((tmp_path / "t10k-images-idx3-ubyte.gz").read_bytes()))
+    changed[-400] ^= 1
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(changed, 1))
+    with pytest.raises(RequestError, match=r"in test$"):
+        contents.check(found, rows)
+
+
+def test_cifar_is_known_by_its_labels_alone(shared, tmp_path):
+    import pandas as pd
+
+    for part in ("train", "test"):
+        label = pd.read_parquet(shared / "cifar10" / f"{part}.parquet", columns=["label"]).label
+        lossless = [{"bytes": b"not the JPEG's", "path": None}] * len(label)
+        pd.DataFrame({"img": lossless, "label": label}).to_parquet(tmp_path / f"{part}-0.parquet")
+    found = Found("cifar10", "", tmp_path, {"train-0.parquet": "", "test-0.parquet": ""}, "")
+    contents.check(found, catalogue.SOURCES["cifar10"].rows)
 
 
 def test_cifar_says_that_it_is_jpeg(shared):

@@ -1,31 +1,51 @@
 """Texts and questions: the counts that the catalogue promises, and that each package's form gives the folder's rows."""
 
 import csv
+import gzip
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 
 import pytest
 import torch
 
-from mrl_lab.data import places, questions, texts
+from mrl_lab.data import catalogue, contents, places, questions, texts
 from mrl_lab.data.places import Found
 from mrl_lab.errors import RequestError
 
 
 @pytest.mark.usefixtures("shared")
 def test_scored_pairs():
-    stsb, sick, sts = (texts.pairs(name) for name in texts.PAIRS)
+    stsb, sick, sts, snli = (texts.pairs(name) for name in texts.PAIRS)
     assert {part: len(rows) for part, rows in stsb.items()} == {"train": 5749, "dev": 1500, "test": 1379}
     assert {part: len(rows) for part, rows in sick.items()} == {"train": 4500, "dev": 500, "test": 4927}
     assert sum(map(len, sts.values())) == 12_544
     assert len(sts["2012 MSRpar"]) == 750
     assert stsb["test"].sentence1[0] == "A girl is styling her hair."
-    for rows in (*stsb.values(), *sick.values(), *sts.values()):
+    for rows in (*stsb.values(), *sick.values(), *sts.values(), *snli.values()):
         assert len(rows.sentence1) == len(rows.sentence2) == len(rows)
         assert 0 <= min(rows.score) <= max(rows.score) <= 5
         assert all(rows.sentence1)
+
+
+@pytest.mark.usefixtures("shared")
+def test_graded_pairs_of_snli():
+    parts = texts.pairs("snli")
+    assert {part: len(rows) for part, rows in parts.items()} == {"dev": 2457, "test": 7367}
+    dev, test = parts["dev"], parts["test"]
+    assert not {*dev.sentence1} & {*test.sentence1}
+    assert (dev.sentence1[0][:24], dev.sentence2[:3], dev.score[:3]) == (
+        "This church choir sings ",
+        [
+            "The church has cracks in the ceiling.",
+            "The church is filled with song.",
+            "A choir singing at a baseball game.",
+        ],
+        [0.3, 0.9, 0.0],
+    )
+    assert {*dev.score} == {*test.score} == {*(i / 10 for i in range(11)), 0.625}, "grades that are equal tie"
 
 
 def test_some_pairs_are_spread_evenly_over_all_of_them():
@@ -86,11 +106,11 @@ def test_unknown_names(read):
         read("nothing")
 
 
-def test_stsb_elsewhere_says_that_only_the_hub_has_it(tmp_path, monkeypatch):
+def test_a_set_that_is_not_here_names_the_command_that_gets_it(tmp_path, monkeypatch):
     monkeypatch.delenv("MRL_LAB_DATA", raising=False)
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path))
     monkeypatch.setenv("MRL_LAB_OFFLINE", "1")
-    with pytest.raises(RequestError, match="the hub is the only place that has it"):
+    with pytest.raises(RequestError, match="To get it: mrl-lab data get stsb"):
         texts.pairs("stsb")
 
 
@@ -117,11 +137,49 @@ def sdist(file, **members: str) -> None:
             archive.addfile(about, io.BytesIO(content.encode()))
 
 
+def snli(rows) -> str:
+    """JSON lines as SNLI's authors write them."""
+    columns = ("sentence1", "gold_label", "sentence2", "captionID", "annotator_labels")
+    return "\n".join(json.dumps(dict(zip(columns, row, strict=True))) for row in rows)
+
+
+VOTED = [  # premise, label, hypothesis, caption, votes: of the first and fifth picture are for validation
+    ("a", "entailment", " a1", "1.jpg#0", "eeeen"),
+    ("b", "neutral", "b1", "2.jpg#3", "nnncc"),
+    ("a", "-", "a2", "1.jpg#0", "eennc"),
+    ("c ", "contradiction", "c1", "3.jpg#1", "ccccc"),
+    ("other caption", "entailment", "a3", "1.jpg#4", "eee"),
+    ("d", "neutral", "d1", "4.jpg#0", "ennn"),
+    ("e", "contradiction", "e1", "5.jpg#0", "nnccc"),
+    ("b", "entailment", "b2", "2.jpg#3", "eecee"),
+]
+GRADED = {
+    "dev": texts.Pairs(["a", "other caption", "e"], ["a1", "a3", "e1"], [0.9, 1.0, 0.2]),
+    "test": texts.Pairs(["b", "c", "d", "b"], ["b1", "c1", "d1", "b2"], [0.3, 0.0, 0.625, 0.8]),
+}
+
+
+def test_graded_pairs_of_the_package(only):
+    labels = {label[0]: label for label in texts.VOTES}
+    rows = [(*row, [labels[vote] for vote in votes]) for *row, votes in VOTED]
+    sdist(only / "p.tar.gz", **{"p-1/data/snli_1.0_test.jsonl": snli(rows)})
+    assert texts.pairs("snli") == GRADED
+
+
+def test_graded_pairs_of_the_folder(only):
+    lines = ["label\tvotes_e/n/c\tpremise\thypothesis\tcaption_id"]
+    for premise, label, hypothesis, caption, votes in VOTED:
+        counts = "/".join(str(votes.count(vote)) for vote in "enc")
+        lines += ["\t".join([label, counts, premise.strip(), hypothesis.strip(), caption])] * (label != "-")
+    (only / "test.tsv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    assert texts.pairs("snli") == GRADED
+
+
 def test_triplets_of_the_package(only):
     said = [("p ", "entailment", "e1"), ("p", "-", "?"), ("q", "entailment", "alone"), ("p", "contradiction", "c1")]
     said += [("p", "neutral", "n"), ("p", "entailment", "e2"), ("p", "contradiction", "c2"), ("p", "entailment", " e3")]
-    lines = [json.dumps(dict(zip(("sentence1", "gold_label", "sentence2"), row, strict=True))) for row in said]
-    sdist(only / "p.tar.gz", **{"p-1/data/snli_1.0_train_subset.jsonl": "\n".join(lines), "p-1/setup.py": "raise"})
+    rows = [(premise, label, hypothesis, "1.jpg#0", [label]) for premise, label, hypothesis in said]
+    sdist(only / "p.tar.gz", **{"p-1/data/snli_1.0_train_subset.jsonl": snli(rows), "p-1/setup.py": "raise"})
     assert texts.triplets() == [("p", "e1", "c1"), ("p", "e2", "c2"), ("p", "e3", "c1")]
 
 
@@ -160,6 +218,168 @@ def test_stsb_of_the_hub(only):
         table.to_parquet(only / f"{part}-00000-of-00001.parquet")
     pairs = texts.pairs("stsb")
     assert {part: rows.score[0] for part, rows in pairs.items()} == {"train": 5, "dev": 2.5, "test": 3.8}
+
+
+# --------------------------------------------------------------------- the same rows in other containers
+
+
+def parquet(file, rows: list[dict]) -> None:
+    import pandas as pd
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_parquet(file)
+
+
+def lines_of_json(file, rows: list[dict]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+
+
+def hub_of_stsb(folder, shared) -> None:
+    """Scores from 0 to 1, in tables of which the second is called validation."""
+    for part, there in (("train", "train"), ("dev", "validation"), ("test", "test")):
+        with (shared / "stsb" / f"{part}.tsv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        parquet(
+            folder / "data" / f"{there}-00000-of-00001.parquet", [r | {"score": float(r["score"]) / 5} for r in rows]
+        )
+
+
+def hub_of_semeval(folder, shared) -> None:
+    """A repository a year, without subsets; here with the marks and the case that tokenising took away put back."""
+    with gzip.open(shared / "sts12-16" / "sts12-16.tsv.gz", "rt", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    for row in rows:
+        row["sentence1"] = row["sentence1"].capitalize().replace(" ' ", "'").replace(" .", ".")
+    for year in range(12, 17):
+        some = [r | {"score": float(r["score"])} for r in rows if r["year"] == f"20{year}"]
+        lines_of_json(folder / f"sts{year}-sts" / "test.jsonl.gz", some[::-1])
+
+
+def hub_of_scifact(folder, shared) -> None:
+    """Documents and queries as tables in one repository, judgements in another."""
+    for name, file in (("corpus", "corpus.jsonl.gz"), ("queries", "queries.jsonl")):
+        content = (shared / "scifact" / file).read_bytes()
+        text = (gzip.decompress(content) if file.endswith(".gz") else content).decode()
+        rows = [json.loads(line) for line in text.split("\n") if line]
+        parquet(
+            folder / "scifact" / name / f"{name}-00000-of-00001.parquet",
+            [{"_id": r["_id"], "title": r.get("title", ""), "text": r["text"]} for r in rows],
+        )
+    (folder / "scifact-qrels").mkdir()
+    for part in ("train", "test"):
+        shutil.copy(shared / "scifact" / "qrels" / f"{part}.tsv", folder / "scifact-qrels")
+
+
+def archive_of_sick(folder, shared) -> None:
+    """One table whose last column tells the part."""
+    rows = []
+    for part, there in (("train", "TRAIN"), ("dev", "TRIAL"), ("test", "TEST")):
+        with (shared / "sick" / f"{part}.tsv").open(encoding="utf-8") as file:
+            found = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            rows += [[*(r[c] for c in ("pair_ID", *texts.SICK)), there] for r in found]
+    head = "\t".join(["pair_ID", *texts.SICK, "SemEval_set"])
+    table = "\r\n".join([head, *map("\t".join, sorted(rows))])
+    with zipfile.ZipFile(folder / "SICK.zip", "w") as archive:
+        archive.writestr("SICK.txt", table)
+        archive.writestr("readme.txt", "licence")
+
+
+def archive_of_cranfield(folder, shared) -> None:
+    """The SMART system's texts: queries have numbers with gaps, judgements count them from 1, and some say no."""
+    packed = gzip.decompress((shared / "cranfield" / "corpus.jsonl.gz").read_bytes()).decode()
+    corpus = [json.loads(line) for line in packed.splitlines()]
+    queries = [json.loads(line) for line in (shared / "cranfield" / "queries.jsonl").read_text().splitlines()]
+    judged = [line.split("\t") for line in (shared / "cranfield" / "qrels" / "test.tsv").read_text().splitlines()[1:]]
+    fold = "\n".join
+    documents = [f".I {d['_id']}\n.T\n{d['title']}\n.A\nsomeone\n.B\nj. ae. scs.\n.W\n{d['text']}\n" for d in corpus]
+    asked = [f".I {int(q['orig_id']):03}\n.W\n{fold(q['text'].split(' ', 1))}\n" for q in queries]
+    grades = [f"{query} {document}  {grade}\n" for query, document, grade in judged] + ["1 1 5\n", "2 2 -1\n"]
+    texts_in = {"cran.all.1400": documents, "cran.qry": asked, "cranqrel": grades}
+    sdist(folder / "cran.tar.gz", **{name: "".join(some) for name, some in texts_in.items()})
+
+
+def files_of_captions(folder, shared) -> None:
+    """A file a caption of each part."""
+    for part in ("train", "val", "test_2016"):
+        with gzip.open(shared / "multi30k_captions_en" / f"{part}.tsv.gz", "rt", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        for i in range(1, 6):
+            text = "".join(row[f"caption{i}"] + "\n" for row in rows)
+            (folder / f"{part}.{i}.en.gz").write_bytes(gzip.compress(text.encode()))
+
+
+def archive_of_nlvr(folder, shared) -> None:
+    """The repository as one archive: each scene in several orders, a list a part, of which a final one replaces one."""
+    import pandas as pd
+
+    with zipfile.ZipFile(folder / "nlvr.zip", "w") as archive:
+        for part in ("dev", "test", "hidden"):
+            rows = pd.read_parquet(shared / "nlvr_small" / f"{part}.parquet").to_dict("records")
+            for row in rows:
+                for order in (1, 0):
+                    archive.writestr(
+                        f"nlvr-master/nlvr/{part}/images/3/{part}-{row['identifier']}-{order}.png", row["png"]
+                    )
+            kept = [{k: row[k] for k in ("identifier", "sentence", "label")} for row in rows]
+            name = "hidden_final" if part == "hidden" else part
+            archive.writestr(f"nlvr-master/nlvr/{part}/{name}.json", "\n".join(map(json.dumps, kept)))
+        archive.writestr("nlvr-master/nlvr/hidden/hidden2.json", "{}")
+
+
+STAND_INS = {
+    "stsb": hub_of_stsb,
+    "sts12-16": hub_of_semeval,
+    "scifact": hub_of_scifact,
+    "sick": archive_of_sick,
+    "cranfield": archive_of_cranfield,
+    "multi30k": files_of_captions,
+    "nlvr": archive_of_nlvr,
+}
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_another_container_of_the_same_rows_passes(name, shared, tmp_path):
+    STAND_INS[name](tmp_path, shared)
+    files = {f.relative_to(tmp_path).as_posix(): "" for f in sorted(tmp_path.rglob("*")) if f.is_file()}
+    contents.check(Found(name, "", tmp_path, files, ""), catalogue.SOURCES[name].rows)
+
+
+def test_other_rows_do_not_pass(shared, tmp_path):
+    hub_of_stsb(tmp_path, shared)
+    test = tmp_path / "data" / "test-00000-of-00001.parquet"
+    import pandas as pd
+
+    table = pd.read_parquet(test)
+    table.loc[7, "sentence1"] = table.loc[7, "sentence1"] + " not"
+    table.to_parquet(test)
+    files = {f.relative_to(tmp_path).as_posix(): "" for f in sorted(tmp_path.rglob("*")) if f.is_file()}
+    with pytest.raises(RequestError, match=r"not those recorded here, in test$"):
+        contents.check(Found("stsb", "", tmp_path, files, ""), catalogue.SOURCES["stsb"].rows)
+
+
+def test_a_container_of_another_layout_is_said_to_be_one(tmp_path):
+    (tmp_path / "train.parquet").write_bytes(b"no table")
+    with pytest.raises(RequestError, match="laid out in another way"):
+        contents.of(Found("stsb", "", tmp_path, {"train.parquet": ""}, ""))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ([("a b", 1.0)], [("A, b!", 1)], True),
+        ([("a",), ("b",)], [("b",), ("a",)], True),
+        ([("a",), ("a",)], [("a",)], False),
+        ([("ab", "c")], [("a", "bc")], False),
+        ([("a", 1.0)], [("a", 1.001)], False),
+        ([("a", 3.8)], [("a", 5 * 0.76)], True),
+        ([("café",)], [("cafe\u0301",)], True),
+        ([("a",)], [("not a",)], False),
+        ([(1, b"\0\1")], [(1, b"\0\2")], False),
+    ],
+)
+def test_what_counts_in_a_row(first, second, same):
+    assert (contents.digest(first) == contents.digest(second)) == same
 
 
 def test_easy_vqa_of_the_package(only):

@@ -1,11 +1,13 @@
 """Encoders: shapes, position, scaling, pretrained models from disk, and errors."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mrl_lab import encoders
+from mrl_lab.encoders.patches import PretrainedViT
 from mrl_lab.errors import RequestError
 
 
@@ -173,3 +175,112 @@ def test_other_weights_are_refused(tmp_path):
     torch.save({"features.0.0.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "weights.pth")
     with pytest.raises(RequestError, match="MobileNetV2"):
         encoders.mobilenet_v2(tmp_path / "weights.pth")
+
+
+# ---------------------------------------------------------------------------------------- made elsewhere
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+SMALL = TINY | {"image_size": 16, "patch_size": 8}
+
+
+def vision(kind, folder):
+    """A tiny untrained model of another maker, as transformers saves it, with a processor."""
+    import transformers as tf
+
+    torch.manual_seed(0)
+    made = {
+        "vit": lambda: tf.ViTModel(tf.ViTConfig(**SMALL)),
+        "no pooler": lambda: tf.ViTModel(tf.ViTConfig(**SMALL), add_pooling_layer=False),
+        "dinov2": lambda: tf.Dinov2Model(tf.Dinov2Config(**SMALL, mlp_ratio=2)),
+        "siglip": lambda: tf.SiglipVisionModel(tf.SiglipVisionConfig(**SMALL)),
+        "bert": lambda: tf.BertModel(tf.BertConfig(**TINY, vocab_size=40)),
+        "clip": lambda: tf.CLIPModel(tf.CLIPConfig(text_config=TINY | {"vocab_size": 40}, vision_config=SMALL)),
+    }[kind]()
+    made.save_pretrained(folder)
+    tf.ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return made.eval()
+
+
+def edited(folder, leave_out):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if leave_out not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("opens", [encoders.pretrained, lambda folder: PretrainedViT(folder, side=16)])
+@pytest.mark.parametrize(
+    ("kind", "lacking"),
+    [
+        ("vit", "layernorm.weight"),
+        ("dinov2", "layer.1."),
+        ("dinov2", "embeddings.cls_token"),
+    ],
+)
+def test_vision_models_that_lack_weights_are_refused_not_filled_at_random(tmp_path, opens, kind, lacking):
+    vision(kind, tmp_path)
+    edited(tmp_path, lacking)
+    with pytest.raises(
+        RequestError, match=rf"lacks \d+ weights, such as [\w.]*{lacking}.*Nothing was filled in at random"
+    ):
+        opens(str(tmp_path))
+
+
+def test_a_pooler_without_weights_is_left_out(tmp_path):
+    made, x = vision("no pooler", tmp_path), pictures(shape=(3, 16, 16))
+    z = encoders.pretrained(str(tmp_path)).eval()(x)
+    with torch.no_grad():
+        expected = made(pixel_values=(x.float() / 255 - 0.5) / 0.5).last_hidden_state.mean(1)
+    torch.testing.assert_close(z, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("opens", "kind", "words"),
+    [
+        (PretrainedViT, "bert", "BertModel at .* has no square patches"),
+        (PretrainedViT, "clip", "CLIPModel at .* has no square patches"),
+        (lambda folder: PretrainedViT(folder, side=16), "siglip", r"SiglipVisionModel makes tokens \(1, 4, 32\)"),
+        (lambda folder: PretrainedViT(folder, side=24), "vit", "ViTModel makes no features of pictures .*24, 24"),
+        (encoders.pretrained, "bert", "BertModel makes no features of pictures"),
+        (encoders.pretrained, "clip", "CLIPModel makes no features of pictures"),
+    ],
+)
+def test_models_of_another_kind_are_refused_by_name(tmp_path, opens, kind, words):
+    vision(kind, tmp_path)
+    with pytest.raises(RequestError, match=words):
+        opens(str(tmp_path))
+
+
+ASKED = {
+    "mean and deviation": {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]},
+    "no normalising": {"do_normalize": False},
+    "bicubic": {"resample": 3},
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_pictures_are_seen_as_a_models_own_processor_shows_them(tmp_path, name):
+    from transformers import AutoImageProcessor
+
+    made, x = vision("vit", tmp_path), pictures(shape=(3, 28, 28))
+    config = tmp_path / "preprocessor_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | ASKED[name]))
+    pixels = AutoImageProcessor.from_pretrained(tmp_path)(list(x), return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        out = made(pixel_values=pixels)
+    ours = encoders.pretrained(str(tmp_path)).eval()
+    assert (ours.scale(ours.looks.resized(x)) - pixels).abs().mean() < 0.005, "a processor rounds to bytes"
+    torch.testing.assert_close(ours(x), out.pooler_output, rtol=0, atol=0.02)
+    patches = PretrainedViT(str(tmp_path), side=16).eval()
+    torch.testing.assert_close(patches(x), out.last_hidden_state[:, 0], rtol=0, atol=0.05)
+
+
+def test_a_processor_that_is_not_followed_is_refused(tmp_path):
+    vision("vit", tmp_path)
+    config = tmp_path / "preprocessor_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"resample": 0}))
+    for opens in (encoders.pretrained, PretrainedViT):
+        with pytest.raises(RequestError, match="by filter 0"):
+            opens(str(tmp_path))

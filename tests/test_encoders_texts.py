@@ -12,6 +12,7 @@ from torch import nn
 from mrl_lab.bench import measure
 from mrl_lab.encoders import texts
 from mrl_lab.encoders.cutting import cut
+from mrl_lab.encoders.elsewhere import pretrained
 from mrl_lab.encoders.texts import SentenceEncoder
 from mrl_lab.encoders.tokens import TextRows, copies, wordpiece
 from mrl_lab.errors import RequestError
@@ -141,8 +142,9 @@ def test_5_cls_pooling_takes_the_first_token_and_padding_is_on_the_right():
     assert (ids[:, 0] == model.tokenizer.cls_token_id).all()
     hidden = model.body(ids, attention_mask=attention, output_hidden_states=True).hidden_states
     assert torch.equal(model(ids, attention)[:, 2], hidden[2][:, 0])
-    with pytest.raises(RequestError, match="padded on the left"):
-        model(ids.flip(1), attention.flip(1))
+    left, seen = nn.functional.pad(ids, (2, 0)), nn.functional.pad(attention, (2, 0))
+    hidden = model.body(left, attention_mask=seen, output_hidden_states=True).hidden_states
+    assert torch.equal(model(left, seen)[:, 2], hidden[2][:, 2]), "the first token that is one"
 
 
 def test_encode_gives_texts_in_their_order_and_leaves_the_mode_alone():
@@ -203,8 +205,8 @@ def test_a_model_whose_last_state_is_more_than_a_norm_away_is_refused():
 def test_shared_blocks_and_unknown_poolings_are_refused():
     with pytest.raises(RequestError, match="AlbertModel has no list of 3 blocks"):
         SentenceEncoder(body("albert"), tokenizer())
-    with pytest.raises(RequestError, match="Allowed: mean, cls"):
-        encoder(pooling="max")
+    with pytest.raises(RequestError, match="Did you mean 'max'"):
+        encoder(pooling="maximum")
     with pytest.raises(RequestError, match="multiple of 32"):
         texts.small(tokenizer(), 40)
 
@@ -217,7 +219,7 @@ def test_a_folder_of_sentence_transformers_opens_with_states_before_its_normaliz
     peer = SentenceTransformer(str(made), device="cpu")
     peer.append(Normalize())
     peer.save(str(tmp_path / "saved"))
-    states = texts.pretrained(tmp_path / "saved").encode(TEXTS)
+    states = pretrained(tmp_path / "saved").encode(TEXTS)
     torch.testing.assert_close(states, encoder().encode(TEXTS), rtol=0, atol=1e-6)
     norms = torch.from_numpy(peer.encode(TEXTS)).norm(dim=1)
     torch.testing.assert_close(norms, torch.ones(36))
@@ -226,7 +228,7 @@ def test_a_folder_of_sentence_transformers_opens_with_states_before_its_normaliz
 
 def test_missing_weights_say_where_they_were_looked_for(tmp_path):
     with pytest.raises(RequestError, match="looked in the folder"):
-        texts.pretrained(tmp_path)
+        pretrained(tmp_path)
 
 
 # --------------------------------------------------------------------------------------------------- cut
@@ -264,7 +266,7 @@ def test_44_a_cut_model_opens_here_again_and_warns_of_no_random_weights(tmp_path
     SentenceTransformer(str(folder), device="cpu")
     logging.disable_propagation()
     assert "MISSING" not in caplog.text
-    torch.testing.assert_close(texts.pretrained(folder).encode(TEXTS), model.encode(TEXTS)[:, :3], rtol=0, atol=1e-6)
+    torch.testing.assert_close(pretrained(folder).encode(TEXTS), model.encode(TEXTS)[:, :3], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -371,3 +373,13 @@ def test_the_same_texts_give_the_same_vocabulary_each_time():
     first, *others = (wordpiece(TEXTS, 200).get_vocab() for _ in range(4))
     assert all(vocabulary == first for vocabulary in others)
     assert set(first) >= {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##o"}
+
+
+@pytest.mark.parametrize("text", ["bad \ud83d text", "\udc80", "half a pair \udfff"])
+def test_half_a_character_is_named_by_its_row(text):
+    model = encoder()
+    asks = [model.encode, model.vectors, model.tokens, wordpiece, lambda some: TextRows(tokenizer(), [some])]
+    for ask in asks:
+        with pytest.raises(RequestError, match=r"row 1 of the texts holds '\\ud.*half a character"):
+            ask(["a dog", text])
+    assert model.encode(["a whole \U0001f600 character"]).isfinite().all()

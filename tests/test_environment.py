@@ -3,13 +3,13 @@
 import re
 import subprocess
 import sys
-import time
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
+from clock import least
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -60,16 +60,7 @@ def test_installed_version_is_inside_the_bound(name):
 
 
 def test_importing_the_package_is_light():
-    """At most 0.15 s over a bare interpreter, best of five, and nothing heavy comes along."""
-
-    def best_of_five(code: str) -> float:
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    assert best_of_five("import mrl_lab") - best_of_five("pass") < 0.15
+    """At most 0.15 s over a bare interpreter, and nothing heavy comes along."""
+    assert least("import mrl_lab") - least("pass") < 0.15
     loaded = "import sys, mrl_lab.cli; print(*(m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True, text=True).stdout == "\n"

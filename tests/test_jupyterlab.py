@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from small_notebooks import wait_until
+from small_notebooks import PATIENCE, wait_until
 
 TOKEN = "only-for-this-test"
 CELL = """\
@@ -22,7 +22,6 @@ def draw(layer, dim):
 explore.slider(draw, layer=[1, 2], dim=[2, 4, 8], start={"layer": 1})"""
 LIVE = """\
 explore.live(lambda query, dim: f"<p class=found>query {query} by {dim}</p>", query=range(9), dim=[2, 4])"""
-PATIENCE = 30_000  # milliseconds that a step may take on a busy machine
 
 
 def ask(url: str, path: str, method: str = "GET") -> bytes:
@@ -47,12 +46,12 @@ def jupyterlab(tmp_path):
         server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}/"
     try:
-        wait_until(lambda: answers(url) or server.poll() is not None, 40)
+        wait_until(lambda: answers(url) or server.poll() is not None)
         assert server.poll() is None, (tmp_path / "log.txt").read_text()
         yield url
     finally:
         server.terminate()  # it ends its kernels
-        server.wait(20)
+        server.wait(PATIENCE)
 
 
 def answers(url: str) -> bool:
@@ -83,18 +82,20 @@ def test_the_slider_moves_with_a_kernel_and_without(browser, jupyterlab):
     from playwright.sync_api import expect
 
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(PATIENCE)
+    context.set_default_timeout(PATIENCE * 1000)
     page = context.new_page()
     # Asked to run before it knows the kernel, JupyterLab opens a dialogue over everything: take what it offers.
     page.add_locator_handler(page.locator("dialog.jp-Dialog"), lambda asked: asked.locator(".jp-mod-accept").click())
     page.goto(f"{jupyterlab}lab/tree/slide.ipynb?token={TOKEN}")
-    expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute("data-status", "idle", timeout=PATIENCE)
+    expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute(
+        "data-status", "idle", timeout=PATIENCE * 1000
+    )
     run_all(page)
 
     def expect_picture(layer: int, dim: int) -> None:
         picture = page.locator(".jp-OutputArea-output svg[role=img]:visible")
         name = f"layers kept, n = {layer}, dims kept, m = {dim}"
-        expect(picture).to_have_attribute("aria-label", name, timeout=PATIENCE)  # exactly one is seen
+        expect(picture).to_have_attribute("aria-label", name, timeout=PATIENCE * 1000)  # exactly one is seen
 
     layer, dim = (page.locator(".widget-slider .noUi-handle").nth(i) for i in (0, 1))
     expect_picture(1, 8)
@@ -104,11 +105,11 @@ def test_the_slider_moves_with_a_kernel_and_without(browser, jupyterlab):
     expect_picture(2, 4)
 
     found = page.locator(".found")
-    expect(found).to_have_text("query 0 by 4", timeout=PATIENCE)
+    expect(found).to_have_text("query 0 by 4", timeout=PATIENCE * 1000)
     query = page.locator(".widget-slider .noUi-handle").nth(2)
     for _ in range(3):
         query.press("ArrowRight")
-    expect(found).to_have_text("query 3 by 4", timeout=PATIENCE)
+    expect(found).to_have_text("query 3 by 4", timeout=PATIENCE * 1000)
 
     (kernel,) = kernels(jupyterlab)
     ask(jupyterlab, f"api/kernels/{kernel}", "DELETE")

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from small_notebooks import alive, command, environment, wait_until, write
+from small_notebooks import PATIENCE, alive, command, environment, wait_until, write
 
 # Each cell run appends "name pid of the kernel, pid of the worker" to a file, then sleeps.
 MARK = """\
@@ -53,11 +53,11 @@ def test_kill_9_in_the_middle_then_the_same_command(tmp_path):
     before = first.stat().st_mtime_ns, first.read_text()
     assert {f.name for f in (tmp_path / "out").glob("0*")} == {"00_first"}, "only what was finished is seen"
     kernel, worker = marks(tmp_path)[1][1:]
-    wait_until(lambda: not alive(kernel) and not alive(worker), 30)
+    wait_until(lambda: not alive(kernel) and not alive(worker))
     assert half_written(tmp_path) == []
 
     again = start(tmp_path)
-    text, _ = again.communicate(timeout=300)
+    text, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, text
     assert "00_first seconds: done already" in text
     assert (first.stat().st_mtime_ns, first.read_text()) == before
@@ -75,10 +75,10 @@ def test_kill_9_of_the_worker_is_a_failure_and_leaves_no_kernel(tmp_path):
     wait_until(lambda: len(marks(tmp_path)) == 1)
     _, kernel, worker = marks(tmp_path)[0]
     os.kill(int(worker), signal.SIGKILL)
-    text, _ = process.communicate(timeout=300)
+    text, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "the worker ended with status -9" in text
-    wait_until(lambda: not alive(kernel), 30)
+    wait_until(lambda: not alive(kernel), 30)  # long before its cell would end
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_two_runs_into_one_folder_share_the_work(tmp_path):
     sleeper(tmp_path, "00_first", 0.0)
     sleeper(tmp_path, "01_second", 2.0)
     both = [start(tmp_path), start(tmp_path)]
-    texts = [process.communicate(timeout=300)[0] for process in both]
+    texts = [process.communicate(timeout=PATIENCE)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], texts
     assert sorted(name for name, *_ in marks(tmp_path)) == ["00_first", "01_second"]
     assert any("waiting for that one" in text for text in texts)

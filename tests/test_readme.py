@@ -1,4 +1,4 @@
-"""README.md says what the published files say, and nothing else."""
+"""README.md and the page of claims say what the published files say, and nothing else."""
 
 import csv
 import re
@@ -13,6 +13,7 @@ from mrl_lab.report import readme
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
+CLAIMED = (ROOT / "reports" / "claims.md").read_text()
 LINE = "1,a | b <c,at least 2,1.234,-0.5,3,5,shown,note\n"
 
 
@@ -38,12 +39,11 @@ def test_published_are_the_defaults_at_the_budgets_that_are_committed(reports):
 
 
 def test_claims_are_those_of_the_strongest_budget_safe_inside_a_table(reports):
-    assert readme.claims_table(reports).splitlines() == [
+    assert readme.claims_page(reports).splitlines()[-4:] == [
         "| notebook | id | claim | paper | ours [low, high] | seeds | verdict | budget |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| [01_mrl](reports/01_mrl/gpu/page.html) | 1 | a \\| b &lt;c | at least 2 | 1.23 [−0.50, 3.00] | 5 "
-        "| ✓ shown | gpu |",
-        "| [01_mrl](reports/01_mrl/gpu/page.html) | 2 | gpu |  | 4.00 | 0 | ? inconclusive | gpu |",
+        "| [01_mrl](01_mrl/gpu/page.html) | 1 | a \\| b &lt;c | at least 2 | 1.23 [−0.50, 3.00] | 5 | ✓ shown | gpu |",
+        "| [01_mrl](01_mrl/gpu/page.html) | 2 | gpu |  | 4.00 | 0 | ? inconclusive | gpu |",
     ]
 
 
@@ -79,14 +79,16 @@ def test_the_picture_is_white_needs_no_font_and_is_the_same_each_time(reports, t
     assert readme.draw_accuracy(tmp_path / "nothing") is None
 
 
-def test_make_readme_writes_tables_picture_and_index_of_what_is_published(reports, monkeypatch):
+def test_make_readme_writes_pages_picture_and_index_of_what_is_published(reports, monkeypatch):
     root = reports.parent / "clone"
     root.mkdir()
     reports.rename(root / "reports")
-    (root / "README.md").write_text("<!-- claims -->\n<!-- /claims -->\n<!-- bench -->\n<!-- /bench -->\n")
+    (root / "README.md").write_text("<!-- bench -->\n<!-- /bench -->\n")
+    (root / "reports" / "bench.csv").write_text("bench,way,milliseconds,ratio,n\nstep,plain,3.1,1.0,20\n")
     monkeypatch.setattr(source, "checkout", lambda: root)
     readme.main()
-    assert "| 2 | gpu |" in (root / "README.md").read_text()
+    assert "| step | plain |" in (root / "README.md").read_text()
+    assert "| 2 | gpu |" in (root / "reports" / "claims.md").read_text()
     assert (root / "reports" / "accuracy.svg").is_file()
     links = re.findall(r'<a href="([^"]+)"', (root / "reports" / "index.html").read_text())
     assert [link.removesuffix("/page.html") for link in links] == [
@@ -103,15 +105,16 @@ def test_without_a_clone_there_is_no_readme_to_write(monkeypatch):
 # ------------------------------------------------------------------------------------- the committed files
 
 
-def test_the_tables_of_readme_are_those_of_the_published_files():
-    text = readme.fill(TEXT, "claims", readme.claims_table(ROOT / "reports"))
-    assert readme.fill(text, "bench", readme.bench_table(ROOT / "reports" / "bench.csv")) == TEXT, "run make readme"
+def test_the_tables_are_those_of_the_published_files():
+    assert readme.fill(TEXT, "bench", readme.bench_table(ROOT / "reports" / "bench.csv")) == TEXT, "run make readme"
+    assert readme.claims_page(ROOT / "reports") == CLAIMED, "run make readme"
 
 
-def test_every_verdict_in_readme_is_in_a_published_csv():
+def test_every_verdict_on_the_page_of_claims_is_in_a_published_csv():
     """Read without the code that wrote the table."""
-    between = TEXT.partition("<!-- claims -->")[2].partition("<!-- /claims -->")[0]
-    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in between.splitlines() if line]
+    lines = [line for line in CLAIMED.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    assert len(rows) > 50
     for link, number, *_, seeds, verdict, budget in rows[2:]:
         folder = ROOT / "reports" / re.search(r"\[(\w+)\]", link)[1] / budget
         with (folder / "claims.csv").open() as file:
@@ -125,3 +128,19 @@ def test_the_committed_index_lists_the_published_runs():
     assert published
     listed = set(re.findall(r'<a href="([^"]+)/page.html">', (reports / "index.html").read_text()))
     assert {f.relative_to(reports).as_posix() for f in published} <= listed
+
+
+def test_every_file_that_readme_links_is_there():
+    links = set(re.findall(r"\]\(([^)#]+)\)", TEXT))
+    assert [link for link in links if "://" not in link and not (ROOT / link).is_file()] == []
+
+
+def test_every_published_run_is_linked_in_readme():
+    for folder in readme.published(ROOT / "reports"):
+        assert f"({folder.relative_to(ROOT).as_posix()}/page.html)" in TEXT
+
+
+def test_the_first_screen_holds_a_picture_the_two_commands_and_the_pages():
+    screen = "\n".join(TEXT.splitlines()[:45])
+    for part in ("](reports/accuracy.svg)", "\nmake reports", "\nmake test", "](reports/index.html)"):
+        assert part in screen

@@ -90,6 +90,22 @@ WRONG = [
     ("rnu 01_train", "'rnu' run --help"),
     ("pages", "no runs in out"),
 ]
+OF_DATA = [
+    ("data", "what --help"),
+    ("data fetch", "'fetch' list get --help"),
+    ("data get", "--all fashion_mnist"),
+    ("data get digits --all", "--all"),
+    ("data get digts", "unknown dataset 'digts' Did you mean 'digits'?"),
+    ("data list digits", "leave out"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), OF_DATA, ids=[line for line, _ in OF_DATA])
+def test_data_is_refused(line, words, capsys):
+    assert main(line.split()) == 2
+    message = capsys.readouterr()
+    assert message.out == ""
+    assert [word for word in words.split() if word not in message.err] == [], message.err
 
 
 @pytest.mark.parametrize(("line", "words"), WRONG, ids=[line for line, _ in WRONG])

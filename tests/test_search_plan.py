@@ -186,7 +186,7 @@ def test_ways_are_timed_in_turn_after_a_warm_up():
     seconds = planning._in_turn({1: slow_at_first, 2: lambda queries: order.append("b")}, torch.eye(2), 1)
     assert order == ["a", "b"] * 2
     assert seconds.keys() == {1, 2}
-    assert max(seconds.values()) < 0.05
+    assert max(seconds.values()) < 0.3
 
 
 def test_of_two_settings_that_cost_the_same_the_better_is_on_the_frontier():

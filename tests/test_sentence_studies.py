@@ -16,21 +16,23 @@ from mrl_lab.claims.starbucks import AGAIN, BEST_WHOLE, at, claims
 from mrl_lab.data import texts
 from mrl_lab.encoders.tokens import MaskedRows, TextRows
 from mrl_lab.errors import RequestError
-from mrl_lab.study.sentences import adapting, costs, models, pretraining, setups
+from mrl_lab.study.sentences import adapting, costs, models, pretraining, setups, tests
 
-SETUP = setups.Setup(layers=2, d=32, triplets=36, steps=2, batch=4, words=60, before=2)
+TESTED = (tests.STSB, tests.SNLI, tests.SICK)
+SETUP = setups.Setup(layers=2, d=32, triplets=36, steps=2, batch=4, words=60, before=2, tests=TESTED)
 SPLIT = texts.Pairs(TEXTS[:12], TEXTS[3:15], [float(i % 6) for i in range(12)])
 
 
 @pytest.fixture(autouse=True)
 def small_texts(monkeypatch, tmp_path):
-    """SNLI is 36 rows, STS-B and SICK 12 pairs; results are kept in a folder of the test's own."""
+    """SNLI is 36 rows, each test 12 pairs; results are kept in a folder of the test's own."""
     pieces = encoder().tokenizer
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path))
     monkeypatch.setattr(setups, "tokenizer", lambda *_: pieces)
     monkeypatch.setattr(setups, "rows", lambda _: TextRows(pieces, ROWS, leave_out_copies=True))
     monkeypatch.setattr(pretraining, "rows", lambda *_: MaskedRows(pieces, TEXTS))
     monkeypatch.setattr(texts, "pairs", lambda name: dict.fromkeys(("train", "dev", "test"), SPLIT))
+    monkeypatch.setattr(adapting, "SHOWN", 10)
 
 
 # -------------------------------------------------------------------------------------------- starts
@@ -59,7 +61,7 @@ def test_ways_differ_in_what_they_learn_and_where():
     parts = {}
     for start in pretraining.WAYS:
         model = pretraining.build(replace(SETUP, start=start), setups.encoder(SETUP, 0), 0)
-        parts[start] = list(model(*pretraining.rows()[torch.arange(6)])[1])
+        parts[start] = list(model(*pretraining.rows(SETUP)[torch.arange(6)])[1])
     assert parts["MLM"] == ["mlm 2x32"]
     assert parts["MAE"] == ["mlm 2x32", "mae 2x32"]
     assert parts["SMAE"] == ["mlm 1x16", "mlm 2x32", "mae 1x16", "mae 2x32"]
@@ -80,12 +82,15 @@ def test_sentences_that_a_test_has_are_left_out(monkeypatch):
     split = texts.Pairs(["s", "b"], ["t", "t"], [1.0, 2.0])
     parts = {"train": split, "dev": SPLIT, "test": SPLIT}
     monkeypatch.setattr(texts, "pairs", lambda name: parts)
-    kept, left_out = pretraining.sentences.__wrapped__(2)
+    monkeypatch.setattr(pretraining, "_sentences", pretraining._sentences.__wrapped__)
+    two = setups.Setup(triplets=2, tests=TESTED)
+    kept, left_out = pretraining.sentences(two)
     assert kept == ["a", "b", "c", "d", "s", "t"]
     assert left_out == 1
+    assert pretraining.sentences(setups.Setup(triplets=2)) == (kept[:4], 1), "no STS-B, none of its sentences"
     monkeypatch.setattr(texts, "captions", lambda: {"train": [("a", TEXTS[0], "k")], "test": [("l",)]})
     monkeypatch.setattr(texts, "paragraphs", lambda: [("article", "w"), ("article", TEXTS[4])])
-    assert pretraining.sentences.__wrapped__(2, ("multi30k", "wiki100")) == ([*kept, "k", "w"], 2)
+    assert pretraining.sentences(replace(two, also=("multi30k", "wiki100"))) == ([*kept, "k", "w"], 2)
     with pytest.raises(RequestError, match="multi30k"):
         setups.Setup(also=("multi30",))
 
@@ -95,7 +100,7 @@ def test_a_rate_is_tried_on_each_seed_and_averaged():
     assert list(zip(tuned.method, tuned.lr, strict=True)) == [(m, lr) for m in ("plain", "MRL") for lr in (1e-3, 5e-2)]
     for row in tuned.itertuples():
         setup = replace(SETUP, lr=row.lr)
-        grids_of = [models.grid(models.trained(row.method, setup, s), "stsb", "dev", setup)[0] for s in (0, 1)]
+        grids_of = [models.grid(models.trained(row.method, setup, s), tests.STSB, "dev", setup)[0] for s in (0, 1)]
         means = [models.on_list(grid, setup).mean().item() for grid in grids_of]
         assert means[0] != means[1]
         assert row.validation == pytest.approx(sum(means) / 2)
@@ -153,7 +158,7 @@ def test_a_folder_of_ones_own_is_adapted_and_results_are_of_its_weights(tmp_path
     assert (first.layers, first.d, first.weights == second.weights) == (2, 32, False)
     assert first == saved(0)[0]
     assert torch.equal(setups.encoder(first, 0).encode(TEXTS), model.encode(TEXTS))
-    assert torch.equal(adapting.outcome("untouched", first, 0, ["said"])["said"], model.encode(adapting.said()))
+    assert torch.equal(adapting.outcome("untouched", first, 0, ["said"])["said"], model.encode(adapting.said(first)))
     with pytest.raises(RequestError, match="not those that this run began with"):
         setups.encoder(second, 0)  # its folder holds the first one's again
     (record,) = setups.provenance(first.start)
@@ -163,12 +168,12 @@ def test_a_folder_of_ones_own_is_adapted_and_results_are_of_its_weights(tmp_path
 
 
 def test_an_outcome_is_what_each_set_says_and_a_table_of_it():
-    found = adapting.outcome("plain", SETUP, 0, ["STS-B", "SICK-R", "said"])
+    found = adapting.outcome("plain", SETUP, 0, ["STS-B", "graded SNLI", "SICK-R", "said"])
     assert found["cosines of STS-B spearman"].shape == (12, 2)
-    assert found["said"].shape == (12, 3, 32)
+    assert found["said"].shape == (10, 3, 32)
     rows = adapting.table(found, SETUP, "plain", 0)
-    assert set(rows.metric) == {"STS-B spearman", "SICK-R spearman"}
-    assert len(rows) == 2 * 2 * len(SETUP.sizes)
+    assert set(rows.metric) == {"STS-B spearman", "graded SNLI spearman", "SICK-R spearman"}
+    assert len(rows) == 3 * 2 * len(SETUP.sizes)
     assert set(rows.n) == {12}
     expected = 100 * spearmanr(found["cosines of STS-B spearman"][:, 0], SPLIT.score).statistic
     first = rows[(rows.metric == METRIC) & (rows.layer == 1) & (rows.dim == 16)]
@@ -177,7 +182,7 @@ def test_an_outcome_is_what_each_set_says_and_a_table_of_it():
 
 def test_untouched_is_the_start_and_training_moves_it():
     untouched, plain = (adapting.outcome(method, SETUP, 0, ["said"])["said"] for method in ("untouched", "plain"))
-    assert torch.equal(untouched, setups.encoder(SETUP, 0).encode(adapting.said()))
+    assert torch.equal(untouched, setups.encoder(SETUP, 0).encode(adapting.said(SETUP)))
     assert not torch.equal(untouched, plain)
 
 
@@ -250,10 +255,10 @@ def test_the_bootstrap_over_pairs_is_of_mean_correlations(monkeypatch):
     test = texts.Pairs([""] * 200, [""] * 200, gold.tolist())
     monkeypatch.setattr(texts, "pairs", lambda name: {"test": test})
     well, badly = ({f"cosines of {METRIC}": side} for side in (good, bad))
-    found = adapting.over_pairs(well, badly, [0, 1])
+    found = adapting.over_pairs(well, badly, [0, 1], tests.STSB)
     assert 10 < found.low < found.mean < found.high < 100
     assert found.mean == pytest.approx(by_hand - adapting.mean_spearman(np.column_stack([bad, gold])))
-    assert adapting.over_pairs(well, well, [1]).mean == 0
+    assert adapting.over_pairs(well, well, [1], tests.STSB).mean == 0
 
 
 def test_the_bootstrap_over_queries_is_of_the_collection_that_was_asked_for():

@@ -175,7 +175,7 @@ def test_device_choice_has_a_reason_and_refuses_what_is_not_there(monkeypatch):
 
 def losses_under(command: list[str], out: Path) -> list[float]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run([*command, str(SCRIPT), str(out)], check=True, env=environment, timeout=240)
+    subprocess.run([*command, str(SCRIPT), str(out)], check=True, env=environment)
     return json.loads(out.read_text())
 
 

@@ -117,13 +117,10 @@ def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
 
 
 def _peer(encoder: SentenceEncoder, ids: Tensor, attention: Tensor) -> dict[str, Callable[[], object]]:
-    """Return sentence-transformers' Matryoshka2dLoss on the same weights and batch, or nothing where it is absent."""
-    try:
-        from sentence_transformers import SentenceTransformer
-        from sentence_transformers.sentence_transformer import losses
-    except ImportError:
-        print("  sentence-transformers is not installed (pip install 'mrl-lab[test]'): not compared")
-        return {}
+    """Return sentence-transformers' Matryoshka2dLoss on the same weights and batch."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import losses
+
     from mrl_lab.encoders.cutting import cut
 
     with TemporaryDirectory() as folder:

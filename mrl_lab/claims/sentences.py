@@ -1,14 +1,16 @@
 """Claims of 2DMSE and Starbucks on sentence encoders that are cut in layers and in dims, as data.
 
-Points are Spearman's rho x 100 on STS-B's test pairs. Layer N and width D are the whole model.
+Points are Spearman's rho x 100 on STS-B's test pairs, the papers' own; :func:`on` asks another test in its place, where
+STS-B is not at hand. Layer N and width D are the whole model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
-from mrl_lab.stats import Claim, average, cell, difference
+from mrl_lab.stats import Claim, Condition, average, cell, difference
 
 METRIC = "STS-B spearman"
 
@@ -21,6 +23,23 @@ def claims(layers: int, sizes: Sequence[int], pairs: Sequence[tuple[int, int]], 
         whole: the method whose whole model 2DMSE's is compared with.
     """
     return [*_depth(layers, sizes, whole), *_separate(pairs), *_pairs(pairs), *_use(layers, sizes)]
+
+
+def on(test: str, claims: Iterable[Claim]) -> list[Claim]:
+    """Return the claims as asked of ``test``. If it is not STS-B, those that ask for scores say so in their text."""
+    metrics = {METRIC: f"{test} spearman"}
+
+    def moved(condition: Condition) -> Condition:
+        terms = ((f, where | {"metric": metrics.get(where["metric"], where["metric"])}) for f, where in condition.terms)
+        return replace(condition, terms=tuple(terms))
+
+    def asked(claim: Claim) -> Claim:
+        conditions = [moved(condition) for condition in claim.conditions]
+        if conditions == claim.conditions:
+            return claim
+        return replace(claim, text=f"{claim.text} (asked of {test}, not of the paper's STS-B)", conditions=conditions)
+
+    return [asked(claim) for claim in claims]
 
 
 def variants(layers: int, sizes: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[Claim]:

@@ -1,7 +1,8 @@
 """Claims of Starbucks on a model that people have, and of its pre-training on one made from scratch, as data.
 
-Points are Spearman's rho x 100 on STS-B's test pairs. Those that 2DMSE's page judges on a small new encoder are
-judged again here: text encoders differ in how far their shallow layers are behind.
+Points are Spearman's rho x 100 on STS-B's test pairs; :func:`mrl_lab.claims.sentences.on` asks another test. Those
+that 2DMSE's page judges on a small new encoder are judged again here: text encoders differ in how far their shallow
+layers are behind.
 """
 
 from __future__ import annotations

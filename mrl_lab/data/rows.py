@@ -5,13 +5,16 @@ Pictures of some sources are JPEG or PNG: only the rows that are kept are ever d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from mrl_lab.errors import RequestError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +82,26 @@ def take(rows: Rows, count: int | None, seed: int, what: str) -> Rows:
     Raises:
         RequestError: there are not as many; says how many there are.
     """
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(rows)):
-        raise RequestError(f"{what}: a whole number from 1 to {len(rows)}, which is what there is, got {count!r}.")
+    if count is not None:
+        check_count(count, len(rows), what)
     return rows[spread(rows.labels, seed)[:count]]
+
+
+def first(rows: Sequence[T], count: int, what: str) -> Sequence[T]:
+    """Return the first ``count`` of a list or of a tensor's rows.
+
+    Raises:
+        RequestError: there are not as many; says how many there are.
+    """
+    check_count(count, len(rows), what)
+    return rows[:count]
+
+
+def check_count(count: int, there: int, what: str) -> None:
+    """Check that there are as many rows as are asked for: a slice would give fewer without a word.
+
+    Raises:
+        RequestError: ``count`` is no whole number from 1 to ``there``.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= there:
+        raise RequestError(f"{what}: a whole number from 1 to {there}, which is what there is, got {count!r}.")

@@ -1,75 +1,228 @@
 """Cutting: the lowest blocks of a sentence encoder, and its leading dims, as a model that needs nothing of this lab.
 
-Saved are n blocks in transformers' format and four small files that tell sentence-transformers how to pool and where
-to cut (2DMSE, arXiv 2402.14776, and Starbucks, arXiv 2410.13230, are deployed so). The vectors are the full model's
-at (n, m), which is checked on a short text before anything is written.
+Saved is a folder of sentence-transformers: n blocks, the pooling, what stands behind it, prompts, and where to cut
+(2DMSE, arXiv 2402.14776, and Starbucks, arXiv 2410.13230, are deployed so). A model that normalises its vectors does so
+after the cut. Its vectors are checked against the full model's at (n, m) before anything is put in place, and the cut
+says what it loses: few models were trained for it.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
 from mrl_lab.cuts import prefix
-from mrl_lab.encoders.texts import PROBE, SentenceEncoder, same
+from mrl_lab.encoders.elsewhere import pretrained
+from mrl_lab.encoders.texts import PROBE, SentenceEncoder, described, same, through
+from mrl_lab.encoders.weights import quietly
 from mrl_lab.errors import RequestError, unknown
 
+MOST = 2_000  # texts that a cut is tried on: similarities are as many as their square
+FLAGS = {  # sentence-transformers' names of a pooling, and what its files call it
+    "mean": "mean_tokens",
+    "cls": "cls_token",
+    "max": "max_tokens",
+    "lasttoken": "lasttoken",
+    "weightedmean": "weightedmean_tokens",
+    "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+}
+CARD = """---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags: [sentence-transformers, matryoshka]
+---
 
-def cut(encoder: SentenceEncoder, layer: int, dim: int, folder: str | Path, *, similarity: str = "cosine") -> Path:
-    """Save the lowest ``layer`` blocks as a transformers checkpoint that sentence-transformers opens as it is.
+# A cut sentence encoder
 
-    Its vectors are ``encoder``'s states of that layer, cut to ``dim`` and not normalised: ``encode(...,
-    normalize_embeddings=True)`` normalises after the cut. Only index and search get smaller by ``dim``; every token
-    still passes through all d dims of the kept blocks.
+{said}
+
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer("path/to/this/folder")
+    vectors = model.encode(["A text.", "Another one."])  # compared by {similarity}
+"""
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")  # sentence-transformers' names
+SAID = (  # what a cut is tried on where nobody gives texts: ten things, each said twice
+    "A man is playing a guitar on the street.",
+    "Someone makes music outdoors on a string instrument.",
+    "The train to the airport leaves every ten minutes.",
+    "How often can I get to my flight by rail?",
+    "She was diagnosed with high blood pressure last year.",
+    "Her doctor found that she suffers from hypertension.",
+    "Bake the bread for forty minutes until the crust is brown.",
+    "The loaf stays in the oven for two thirds of an hour.",
+    "The central bank raised interest rates again.",
+    "Borrowing money has become more expensive.",
+    "Our cat sleeps on the warm windowsill all day.",
+    "The pet likes to nap in the sun.",
+    "The team lost the final in the last minute.",
+    "A late goal cost them the cup.",
+    "The password must be changed every three months.",
+    "Users have to renew their login secret each quarter.",
+    "Heavy rain flooded the roads in the valley.",
+    "After the storm the streets were under water.",
+    "The novel tells of a family that moves to the sea.",
+    "It is a book about parents and children at the coast.",
+)
+
+
+def cut(
+    encoder: SentenceEncoder,
+    layer: int,
+    dim: int,
+    folder: str | Path,
+    *,
+    similarity: str | None = None,
+    texts: Sequence[str] = SAID,
+    trained: str = "",
+) -> Path:
+    """Save the lowest ``layer`` blocks and leading ``dim`` numbers: ``SentenceTransformer(str(folder))`` opens them.
+
+    Its vectors are ``encoder``'s own of that layer, cut to ``dim``, and of length 1 if those of ``encoder`` are: then a
+    Dense with ones on its diagonal cuts before Normalize. Only index and search get smaller by ``dim``; every token
+    still passes through all d dims of the kept blocks. What the cut loses on ``texts`` is printed, and stands in the
+    folder's README.md.
 
     Args:
         folder: made here; must not exist, or be empty.
-        similarity: what sentence-transformers compares them by, "cosine" or "dot".
+        similarity: what sentence-transformers compares them by, one of :data:`SIMILARITIES`; None takes the encoder's.
+        texts: at least three of yours, to try the cut on.
+        trained: how the model was trained for this cut, for the README, such as "Starbucks, 250 steps".
 
     Raises:
-        RequestError: a layer or dim out of range, a folder in use, or a model that changes when it is cut.
+        RequestError: a layer or dim out of range, too few texts, a folder in use or out of reach, a model that changes
+            when it is cut, or one with a Dense behind its pooling that is to lose layers.
     """
-    if similarity not in ("cosine", "dot"):
-        raise unknown("similarity", similarity, ("cosine", "dot"))
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    similarity, texts = similarity or encoder.manner.similarity, list(dict.fromkeys(texts))
+    if similarity not in SIMILARITIES:
+        raise unknown("similarity", similarity, SIMILARITIES)
+    if not 3 <= len(texts) <= MOST:
+        raise RequestError(f"a cut is tried on 3 to {MOST:,} different texts; got {len(texts):,}.")
+    place, kept = _free(folder), encoder.keep(layer)
+    whole, small = encoder.vectors(texts), _vectors(encoder, layer, dim, texts)
+    said = [f"{layer} of {encoder.layers} blocks, {dim} of {whole.shape[1]} numbers.", _lost(whole, small)]
+    said += [f"Trained for this cut: {trained}." if trained else "Nothing says that it was trained for this cut."]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=place.parent) as beside:
+            made = Path(beside) / "model"
+            _write(kept, dim, similarity, made)
+            (made / "README.md").write_text(CARD.format(similarity=similarity, said="\n".join(said)))
+            _check(made, _vectors(encoder, layer, dim, PROBE))
+            os.replace(made, place)
+    except OSError as error:
+        raise RequestError(f"{folder} cannot be written ({error}): give a folder elsewhere.") from error
+    print(f"{folder}: {' '.join(said)}")
+    return Path(folder)
+
+
+# --------------------------------------------------------------------------------------------- vectors
+
+
+@torch.no_grad()
+def _vectors(encoder: SentenceEncoder, layer: int, dim: int, texts: Sequence[str]) -> Tensor:
+    """Return the vectors (n, dim) of a cut: of length 1, after the cut, if the full model's are."""
+    behind, unit = _unfinished(encoder)
+    z = prefix(through(behind, encoder.encode(texts)[:, layer]), dim)
+    return normalize(z, dim=1) if unit else z
+
+
+def _unfinished(encoder: SentenceEncoder) -> tuple[list[nn.Module], bool]:
+    """Return the modules behind the pooling without a closing Normalize, and whether there is one."""
+    behind = list(copy.deepcopy(encoder.head).eval().cpu())
+    unit = bool(behind) and described(behind[-1]) == "Normalize"
+    return (behind[:-1] if unit else behind), unit
+
+
+def _lost(whole: Tensor, small: Tensor) -> str:
+    """Say how far vectors (n, m) find the same texts alike as the full model's (n, d) do."""
+    from scipy.stats import spearmanr
+
+    same_text = torch.eye(len(whole), dtype=torch.bool)
+    alike = [normalize(z, dim=1) @ normalize(z, dim=1).T for z in (whole, small)]  # (n, n)
+    nearest = [a.masked_fill(same_text, -2).argmax(1) for a in alike]
+    kept = (nearest[0] == nearest[1]).float().mean()
+    rank = spearmanr(*(a[~same_text] for a in alike)).statistic
+    return (
+        f"Of {len(whole)} texts {kept:.0%} keep their nearest neighbour of the whole model, and similarities rank at "
+        f"{rank:.2f} with its own (1 is the same order)."
+    )
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def _free(folder: str | Path) -> Path:
+    """Return where a folder really is, if a model can be put there.
+
+    Raises:
+        RequestError: a folder in use, out of reach, or the one that the process is in.
+    """
+    try:
+        place = Path(folder).resolve()
+        used = place.exists() and (not place.is_dir() or any(place.iterdir()))
+    except (OSError, RuntimeError) as error:
+        raise RequestError(f"{folder} cannot be looked into ({error}): give a folder elsewhere.") from error
+    if used:
         raise RequestError(f"{folder} is in use: give a folder that is new or empty.")
-    kept = encoder.keep(layer)
-    if not same(prefix(kept.encode(PROBE)[:, layer], dim), prefix(encoder.encode(PROBE)[:, layer], dim)):
-        raise RequestError(
-            f"{type(encoder.body).__name__} cut to {layer} blocks gives other vectors: nothing was saved."
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent) as beside:
-        whole = Path(beside) / "model"
-        kept.body.save_pretrained(whole)
-        kept.tokenizer.save_pretrained(whole)
-        for name, content in _description(kept, dim, similarity).items():
-            (whole / name).parent.mkdir(exist_ok=True)
-            (whole / name).write_text(json.dumps(content, indent=2))
-        os.replace(whole, folder)
-    return folder
+    if place == Path.cwd():
+        raise RequestError(f"{folder} is the folder you are in: give the name of a new one, such as model.")
+    return place
 
 
-def _description(encoder: SentenceEncoder, dim: int, similarity: str) -> dict[str, object]:
-    """Return sentence-transformers' files {name: content}: modules, pooling, most tokens, leading dims kept."""
-    module = {"Transformer": "", "Pooling": "1_Pooling"}
+def _write(encoder: SentenceEncoder, dim: int, similarity: str, folder: Path) -> None:
+    """Write an encoder as sentence-transformers' folder: blocks, words, and a folder for each module behind them."""
+    with quietly():
+        encoder.body.save_pretrained(folder)
+        encoder.tokenizer.save_pretrained(folder)
+    behind = _behind(encoder, dim)
+    for place, module in behind.items():
+        (folder / place).mkdir()
+        module.save(str(folder / place))
+    for name, content in _description(encoder, dim, similarity, list(behind)).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content, indent=2))
+
+
+def _behind(encoder: SentenceEncoder, dim: int) -> dict[str, nn.Module]:
+    """Return the modules behind the pooling, by their folders; one that cuts to ``dim`` stands before a Normalize."""
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+
+    modules, unit = _unfinished(encoder)
+    if unit:
+        width = through(modules, torch.zeros(1, encoder.d)).shape[1]
+        ones = {"activation_function": nn.Identity(), "init_weight": torch.eye(dim, width)}
+        modules += [Dense(width, dim, bias=False, **ones)] if dim < width else []
+        modules.append(Normalize())
+    return {f"{i}_{type(module).__name__}": module for i, module in enumerate(modules, 2)}
+
+
+def _description(encoder: SentenceEncoder, dim: int, similarity: str, behind: Sequence[str]) -> dict[str, object]:
+    """Return sentence-transformers' files {name: content}, by names that its older versions read too."""
+    folders = ["", "1_Pooling", *behind]
+    kinds = ["Transformer", *(folder.partition("_")[2] for folder in folders[1:])]
+    modes = [encoder.pooling] if isinstance(encoder.pooling, str) else encoder.pooling
+    asked = {"truncate_dim": dim, "similarity_fn_name": similarity}
     return {
         "modules.json": [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
-            for i, (name, path) in enumerate(module.items())
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (path, kind) in enumerate(zip(folders, kinds, strict=True))
         ],
-        "1_Pooling/config.json": {
-            "word_embedding_dimension": encoder.d,
-            "pooling_mode_cls_token": encoder.pooling == "cls",
-            "pooling_mode_mean_tokens": encoder.pooling == "mean",
-        },
+        "1_Pooling/config.json": {"word_embedding_dimension": encoder.body.config.hidden_size}
+        | {f"pooling_mode_{flag}": mode in modes for mode, flag in FLAGS.items()},
         "sentence_bert_config.json": {"max_seq_length": encoder.length, "do_lower_case": False}
         | _without_pooler(encoder),
-        "config_sentence_transformers.json": {"truncate_dim": dim, "similarity_fn_name": similarity},
+        "config_sentence_transformers.json": asked
+        | {"prompts": dict(encoder.manner.prompts), "default_prompt_name": encoder.manner.default},
     }
 
 
@@ -77,3 +230,9 @@ def _without_pooler(encoder: SentenceEncoder) -> dict[str, dict]:
     """A BERT is opened without the pooler that was not saved, or transformers would warn of random weights."""
     has_the_switch = "add_pooling_layer" in inspect.signature(type(encoder.body)).parameters
     return {"model_args": {"add_pooling_layer": False}} if has_the_switch else {}
+
+
+def _check(folder: Path, expected: Tensor) -> None:
+    """Raise RequestError unless sentence-transformers makes the expected vectors (2, dim) of :data:`PROBE`."""
+    if not same(pretrained(folder).vectors(PROBE), expected):
+        raise RequestError("a model of these blocks alone gives other vectors than the full one: nothing was saved.")

@@ -7,16 +7,25 @@ tower, which is taken from the file; the stock tower in its place would silently
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import torch
 
+from mrl_lab.encoders import weights
 from mrl_lab.errors import RequestError
 
 if TYPE_CHECKING:
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 STOCK_TOWER = "openai/clip-vit-large-patch14-336"  # whose shape is the default of transformers' LlavaConfig
+KINDS = ("llava", "llava_llama")
+PARTS = {"patch": "default", "cls_patch": "full"}  # LLaVA's own name of what is taken from the tower -> transformers'
+COMPUTED = re.compile(r"(inv_freq|position_ids)$")  # older files keep these too
+ADVICE = (
+    "Give a folder with config.json and safetensors, or fetch one first (hf download llava-hf/llava-1.5-7b-hf); "
+    "build() makes a small one to be trained here."
+)
 OWN_NAMES = {  # LLaVA's own name of a weight -> ours
     r"^model\.mm_projector\.0\.": "model.multi_modal_projector.linear_1.",
     r"^model\.mm_projector\.2\.": "model.multi_modal_projector.linear_2.",
@@ -76,29 +85,20 @@ def pretrained(name_or_path: str, dtype: str | torch.dtype = "auto") -> LlavaFor
         dtype: of the weights; "auto" keeps the file's.
 
     Raises:
-        RequestError: the weights cannot be had, or some are missing; never a model that is partly random.
+        RequestError: the weights cannot be had, some are missing, or some have no place in a LLaVA-1.5, as those of
+            LLaVA-NeXT; never a model that is partly random, or partly read.
     """
     from transformers import LlavaForConditionalGeneration
 
-    try:
+    with weights.reading(name_or_path, "LLaVA", ADVICE):
         config, names = _configuration(name_or_path)
-        model, found = LlavaForConditionalGeneration.from_pretrained(
-            name_or_path,
-            config=config,
-            key_mapping=names,
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
+    model, strays = weights.opened(
+        LlavaForConditionalGeneration, name_or_path, "LLaVA", ADVICE, config=config, key_mapping=names, dtype=dtype
+    )
+    if strays := [name for name in strays if not COMPUTED.search(name)]:
         raise RequestError(
-            f"no LLaVA at {name_or_path!r}: {error} Give a folder with config.json and safetensors, or fetch one first "
-            "(hf download llava-hf/llava-1.5-7b-hf); build() makes a small one to be trained here."
-        ) from error
-    if missing := sorted(found["missing_keys"]):
-        raise RequestError(
-            f"the checkpoint at {name_or_path!r} lacks {len(missing)} weights, such as {', '.join(missing[:3])}: "
-            "it is not a whole LLaVA. Nothing was filled in at random."
+            f"the checkpoint at {name_or_path!r} holds {len(strays)} weights that a LLaVA-1.5 has no place for, such "
+            f"as {', '.join(strays[:3])}: it would not be that model without them."
         )
     return model.eval()
 
@@ -108,6 +108,7 @@ def _configuration(name_or_path: str) -> tuple[LlavaConfig, dict[str, str] | Non
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
     given, _ = LlavaConfig.get_config_dict(name_or_path)
+    _check_kind(name_or_path, given)
     tower = given.pop("mm_vision_tower", None)
     if tower is None:
         return LlavaConfig.from_pretrained(name_or_path), None
@@ -117,5 +118,18 @@ def _configuration(name_or_path: str) -> tuple[LlavaConfig, dict[str, str] | Non
         text_config=LlamaConfig(**{k: v for k, v in given.items() if k not in ("model_type", "architectures")}),
         image_token_index=given["vocab_size"],  # one beyond the words: the format marks the place without a token
         vision_feature_layer=given.get("mm_vision_select_layer", -2),
+        vision_feature_select_strategy=PARTS[given.get("mm_vision_select_feature", "patch")],
     )
     return config, OWN_NAMES
+
+
+def _check_kind(name_or_path: str, given: dict) -> None:
+    """Raise RequestError unless a configuration is that of a LLaVA-1.5: one picture of one size, tokens in a row."""
+    kind, merge = given.get("model_type", "llava"), given.get("mm_patch_merge_type", "flat")
+    aspect = given.get("image_aspect_ratio") or "pad"
+    if kind not in KINDS or merge != "flat" or "anyres" in aspect:
+        raise RequestError(
+            f"the checkpoint at {name_or_path!r} is no LLaVA-1.5: it is a {kind} that merges patches by {merge!r}, of "
+            f"pictures {aspect!r}. LLaVA-NeXT and its kin cut a picture into tiles and mark the ends of rows "
+            "(image_newline), which is not done here. Give a LLaVA-1.5, such as llava-hf/llava-1.5-7b-hf."
+        )

@@ -7,13 +7,19 @@ a learned mask token, and learned positions that are interpolated where a crop h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
-from mrl_lab.encoders.pictures import Scale
+from mrl_lab.encoders import weights
+from mrl_lab.encoders.pictures import Looks, Scale, looks_of, run
 from mrl_lab.errors import RequestError
+
+ADVICE = (
+    "Give a DINOv2 or a ViT: a folder with config.json and model.safetensors, or a name such as facebook/dinov2-small."
+)
 
 
 class PatchViT(nn.Module):
@@ -93,47 +99,48 @@ class PretrainedViT(nn.Module):
     """A vision transformer from disk or the hub; z is its class token (B, d), :meth:`patches` its patch tokens.
 
     For DINOv2, Franca in transformers' format and the like: patches after one class token and registers. Weights are
-    read from safetensors and no remote code is run.
+    read from safetensors and no remote code is run. Pictures are scaled as the model's own processor does it; as
+    ImageNet's where a folder has no preprocessor_config.json.
 
     Args:
         name_or_path: a folder saved by transformers, or a hub name.
         side: pictures are resized to it; whole patches.
-        mean, std: scaling by channel; ImageNet's, as DINOv2 has it.
 
     Raises:
-        RequestError: weights that cannot be had, or a side that is not whole patches.
+        RequestError: weights that cannot be had or are not whole, another kind of model, or a side that is not whole
+            patches.
     """
 
-    def __init__(
-        self,
-        name_or_path: str,
-        side: int = 224,
-        mean: Sequence[float] = (0.485, 0.456, 0.406),
-        std: Sequence[float] = (0.229, 0.224, 0.225),
-    ) -> None:
+    def __init__(self, name_or_path: str, side: int = 224) -> None:
         super().__init__()
         from transformers import AutoModel
 
-        try:
-            self.body = AutoModel.from_pretrained(name_or_path, use_safetensors=True, trust_remote_code=False)
-        except (OSError, ValueError) as error:
+        self.body, _ = weights.opened(AutoModel, name_or_path, "vision transformer", ADVICE, dtype=torch.float32)
+        patch = getattr(self.body.config, "patch_size", None)
+        if not isinstance(patch, int):
+            raise RequestError(f"{type(self.body).__name__} at {name_or_path!r} has no square patches. {ADVICE}")
+        if side % patch:
+            raise RequestError(f"pictures of side {side} are not whole patches of {patch}: choose another.")
+        self.d, self.grid = self.body.config.hidden_size, (side // patch,) * 2
+        self.first = 1 + getattr(self.body.config, "num_register_tokens", 0)
+        bare = Path(name_or_path).is_dir() and not (Path(name_or_path) / "preprocessor_config.json").exists()
+        self.looks = replace(Looks((side, side)) if bare else looks_of(name_or_path), size=(side, side))
+        self.scale = Scale(self.looks.mean, self.looks.std)
+        self._check_tokens()
+
+    @torch.no_grad()
+    def _check_tokens(self) -> None:
+        """Check that the patches stand behind one class token and registers: else all would be shifted in silence."""
+        tokens, (rows, columns) = run(self.tokens, self.body, torch.zeros(1, 3, *self.looks.size)), self.grid
+        if tokens.shape[1:] != (self.first + rows * columns, self.d):
             raise RequestError(
-                f"no vision transformer at {name_or_path!r} ({error}). Give a folder with config.json and "
-                "model.safetensors, or a hub name such as facebook/dinov2-small."
-            ) from error
-        config = self.body.config
-        if side % config.patch_size:
-            raise RequestError(f"pictures of side {side} are not whole patches of {config.patch_size}: choose another.")
-        self.d, self.side = config.hidden_size, side
-        self.grid = (side // config.patch_size,) * 2
-        self.first = 1 + getattr(config, "num_register_tokens", 0)
-        self.scale = Scale(mean, std)
+                f"{type(self.body).__name__} makes tokens {tuple(tokens.shape)} of {rows} x {columns} patches: needed "
+                f"are {self.first} before the patches, and d = {self.d}. {ADVICE}"
+            )
 
     def tokens(self, x: Tensor) -> Tensor:
         """Return all tokens (B, 1 + registers + t, d) of pictures (B, C, H, W), grey ones taken for three channels."""
-        x = x.float() / 255 if x.dtype == torch.uint8 else x
-        x = interpolate(x.expand(-1, 3, -1, -1), (self.side, self.side), mode="bilinear", antialias=True)
-        return self.body(pixel_values=self.scale(x)).last_hidden_state
+        return self.body(pixel_values=self.scale(self.looks.resized(x))).last_hidden_state
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tokens(x)[:, 0]

@@ -8,13 +8,22 @@ transformers vision model by local path or hub name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from mrl_lab.encoders import weights
 from mrl_lab.errors import RequestError, unknown
+
+WHAT = "pretrained vision model"
+ADVICE = (
+    "Give a folder with config.json, preprocessor_config.json and model.safetensors, or a hub name such as "
+    "google/vit-base-patch16-224 or facebook/dinov2-small."
+)
+RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, as a processor gives them
 
 
 class Scale(nn.Module):
@@ -139,21 +148,42 @@ class MLP(nn.Module):
         return self.body((x.float().flatten(1) - self.mean) / self.std)  # (B, ...) -> (B, f) -> (B, d)
 
 
-class Pretrained(nn.Module):
-    """Any transformers vision model; z is its pooled output, or the mean over its places (B, d)."""
+@dataclass(frozen=True)
+class Looks:
+    """What a vision model made elsewhere wants to see: pictures of ``size`` (H, W), scaled by channel."""
 
-    def __init__(self, body: nn.Module, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:
+    size: tuple[int, int]
+    mean: Sequence[float] = (0.485, 0.456, 0.406)
+    std: Sequence[float] = (0.229, 0.224, 0.225)
+    how: str = "bilinear"
+
+    def resized(self, x: Tensor) -> Tensor:
+        """Pictures (B, C, h, w), uint8 or 0..1 -> (B, channels, H, W), 0..1; grey ones in each channel."""
+        bytes_ = x.dtype == torch.uint8
+        x = nn.functional.interpolate(x.float() / 255 if bytes_ else x, self.size, mode=self.how, antialias=True)
+        x = x.clamp(0, 1) if bytes_ else x  # bicubic goes beyond, and a processor rounds to bytes
+        return x.expand(-1, len(self.mean), -1, -1)
+
+
+class Pretrained(nn.Module):
+    """Any transformers vision model; z is its pooled output, or the mean over its places (B, d).
+
+    Pictures are resized whole, to the size and in the way of :class:`Looks`; where the model's own processor resizes to
+    more and cuts out the middle, the margins stay in.
+
+    Raises:
+        RequestError: a model that makes no features of pictures alone.
+    """
+
+    def __init__(self, body: nn.Module, looks: Looks) -> None:
         super().__init__()
-        self.body, self.size = body, size
-        self.scale = Scale(mean, std)
+        self.body, self.looks = body, looks
+        self.scale = Scale(looks.mean, looks.std)
         with torch.no_grad():
-            self.d = self.eval()(torch.zeros(1, len(mean), *size)).shape[-1]
+            self.d = run(self.eval(), body, torch.zeros(1, len(looks.mean), *looks.size)).shape[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.float() / 255 if x.dtype == torch.uint8 else x
-        x = nn.functional.interpolate(x, self.size, mode="bilinear", antialias=True)
-        x = x.expand(-1, self.scale.mean.shape[1], -1, -1)  # grey pictures: (B, 1, H, W) -> (B, 3, H, W)
-        out = self.body(pixel_values=self.scale(x))
+        out = self.body(pixel_values=self.scale(self.looks.resized(x)))
         pooled = getattr(out, "pooler_output", None)
         hidden = out.last_hidden_state if pooled is None else pooled
         if hidden.ndim == 3:  # tokens: (B, t, d) -> (B, d)
@@ -161,29 +191,56 @@ class Pretrained(nn.Module):
         return hidden.flatten(2).mean(2) if hidden.ndim == 4 else hidden  # (B, d, h, w) -> (B, d)
 
 
+def looks_of(name_or_path: str) -> Looks:
+    """Return what a model's preprocessor_config.json asks for.
+
+    Raises:
+        RequestError: there is none, or it asks for what is not done here; says what.
+    """
+    from transformers import AutoImageProcessor
+
+    with weights.reading(name_or_path, WHAT, ADVICE):
+        asked = AutoImageProcessor.from_pretrained(name_or_path, trust_remote_code=False)
+    size = asked.crop_size if getattr(asked, "do_center_crop", None) else asked.size
+    height = size.get("height", size.get("shortest_edge"))
+    how, factor = RESAMPLE.get(asked.resample), asked.rescale_factor if asked.do_rescale else 1
+    if height is None or how is None or abs(factor * 255 - 1) > 1e-3:
+        raise RequestError(
+            f"the processor of {name_or_path!r} resizes to {dict(size)} by filter {asked.resample} and scales by "
+            f"{factor}: read here are a height and width, or a shortest edge, by bilinear or bicubic, and 1/255."
+        )
+    plain = ([0.0] * 3, [1.0] * 3)
+    mean, std = (asked.image_mean, asked.image_std) if asked.do_normalize else plain
+    return Looks((height, size.get("width", height)), tuple(mean), tuple(std), how)
+
+
+def run(makes: Callable[[Tensor], Tensor], body: nn.Module, x: Tensor) -> Tensor:
+    """Return what is made of pictures (B, C, H, W) by a model made elsewhere.
+
+    Raises:
+        RequestError: it wants other input than pictures, or pictures of another size.
+    """
+    try:
+        return makes(x)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise RequestError(
+            f"{type(body).__name__} makes no features of pictures {tuple(x.shape)} alone ({error}). {ADVICE}"
+        ) from error
+
+
 def pretrained(name_or_path: str) -> Pretrained:
     """Open a pretrained vision model: a folder saved by transformers, or a name on the hub.
 
-    Weights are read from safetensors only and no remote code is run.
+    Weights are read from safetensors only and no remote code is run. A pooler without weights is left out, and z the
+    mean over places.
 
     Raises:
-        RequestError: the weights cannot be had; says where they were looked for.
+        RequestError: the weights cannot be had, or some are missing, or it is no vision model; says which.
     """
-    from transformers import AutoImageProcessor, AutoModel
+    from transformers import AutoModel
 
-    try:
-        body = AutoModel.from_pretrained(name_or_path, use_safetensors=True, trust_remote_code=False)
-        looks = AutoImageProcessor.from_pretrained(name_or_path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        where = "the folder" if Path(name_or_path).exists() else "the local cache of the hub and the hub"
-        raise RequestError(
-            f"no pretrained vision model at {name_or_path!r}: looked in {where} ({error}). "
-            "Give a folder with config.json, preprocessor_config.json and model.safetensors, "
-            "or a hub name such as google/vit-base-patch16-224."
-        ) from error
-    size = looks.size
-    height = size.get("height", size.get("shortest_edge"))
-    return Pretrained(body, (height, size.get("width", height)), looks.image_mean, looks.image_std)
+    body, _ = weights.opened(AutoModel, name_or_path, WHAT, ADVICE, dtype=torch.float32)
+    return Pretrained(body, looks_of(name_or_path))
 
 
 def mobilenet_v2(file: Path, side: int = 224) -> Pretrained:
@@ -206,7 +263,7 @@ def mobilenet_v2(file: Path, side: int = 224) -> Pretrained:
     if [v.shape for v in values] != [v.shape for v in ours.values()]:
         raise RequestError(f"{file} does not hold torchvision's MobileNetV2 of width 1.0: fetch it again.")
     body.load_state_dict(dict(zip(ours, values, strict=True)), strict=False)
-    return Pretrained(body, (side, side), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return Pretrained(body, Looks((side, side)))
 
 
 def build(kind: str, data, d: int) -> nn.Module:

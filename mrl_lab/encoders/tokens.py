@@ -20,6 +20,7 @@ from mrl_lab.errors import RequestError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+MOST_TOKENS = 2**31 - 1  # a tokenizer that knows no limit says 10^30, which it cannot count to
 UNLABELLED = -100  # what cross-entropy leaves out
 
 # -------------------------------------------------------------------------------------------- texts
@@ -31,10 +32,14 @@ def wordpiece(texts: Iterable[str], size: int = 8000) -> PreTrainedTokenizerBase
     The same texts give the same pieces in the same places, in every process: weights that one has trained are of use
     to another. tokenizers' own trainer numbers the letters inside words in the order of a hash table, and breaks ties
     by number; so these letters are given to it in order.
+
+    Raises:
+        RequestError: see :func:`check_texts`.
     """
     from transformers import BertTokenizer
 
     texts, empty = list(texts), BertTokenizer()
+    check_texts(texts)
     steps = empty.backend_tokenizer
     words = steps.pre_tokenizer.pre_tokenize_str(steps.normalizer.normalize_str("\n".join(texts)))
     inside = sorted({letter for word, _ in words for letter in word[1:]})
@@ -48,19 +53,28 @@ def check_texts(texts: Sequence[str]) -> None:
     """Check that ``texts`` is a list of strings; an empty string is one.
 
     Raises:
-        RequestError: one string, or names the first row that is none.
+        RequestError: one string, or names the first row that is none, or that holds half a character.
     """
     if isinstance(texts, str):
         raise RequestError("texts is one string: give a list of texts, such as [text].")
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise RequestError(f"row {row} of the texts is {text!r}, a {type(text).__name__}: every row must be a str.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RequestError(
+                f"row {row} of the texts holds {text[error.start]!a} at place {error.start}, which is half a character "
+                "(a lone surrogate) and no text: read the file as UTF-8, or drop it by "
+                "text.encode('utf-8', 'ignore').decode()."
+            ) from error
 
 
-def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[Tensor]:
+def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, prompt: str = "") -> list[Tensor]:
     """Return the token ids of each text, special tokens included, cut after ``length`` of them.
 
-    An empty text is its special tokens alone, and has an embedding like any other.
+    ``prompt`` stands before each text, as a model made elsewhere may want it. An empty text is its special tokens
+    alone, and has an embedding like any other.
 
     Raises:
         RequestError: see :func:`check_texts`.
@@ -68,7 +82,8 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: i
     check_texts(texts)
     if not texts:
         return []
-    return [torch.tensor(ids) for ids in tokenizer(list(texts), truncation=True, max_length=length)["input_ids"]]
+    texts, length = [prompt + text for text in texts], min(length, MOST_TOKENS)
+    return [torch.tensor(ids) for ids in tokenizer(texts, truncation=True, max_length=length)["input_ids"]]
 
 
 def pad_right(ids: Sequence[Tensor], tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
@@ -84,7 +99,7 @@ class TextRows:
         texts: n rows of C texts: anchor, match and hard negatives, or a pair.
         labels: one number a row, if any.
         leave_out_copies: give :func:`copies` in place of labels, for InfoNCE to leave out.
-        length: most tokens of a text.
+        length: most tokens of a text. prompt: stands before each.
 
     Raises:
         RequestError: rows of different numbers of texts, texts that are no strings, labels that do not fit.
@@ -98,6 +113,7 @@ class TextRows:
         *,
         leave_out_copies: bool = False,
         length: int = 128,
+        prompt: str = "",
     ) -> None:
         widths = {len(row) for row in texts}
         if len(widths) != 1 or any(isinstance(row, str) for row in texts):
@@ -105,7 +121,7 @@ class TextRows:
         if labels is not None and (len(labels) != len(texts) or leave_out_copies):
             raise RequestError(f"give one label a row ({len(texts)} rows), or leave out copies, which labels cannot.")
         self.tokenizer, self.columns, self.leave_out_copies = tokenizer, widths.pop(), leave_out_copies
-        self.ids = tokenise(tokenizer, [text for row in texts for text in row], length)
+        self.ids = tokenise(tokenizer, [text for row in texts for text in row], length, prompt)
         self.labels = None if labels is None else torch.tensor(labels, dtype=torch.float32)
 
     def __len__(self) -> int:

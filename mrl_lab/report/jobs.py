@@ -13,13 +13,16 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mrl_lab import parameters, source
+from mrl_lab.data import digests
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.parameters import Value
+from mrl_lab.report import needs
+from mrl_lab.report.needs import Seen
 from mrl_lab.report.notebooks import Notebook
 
 LONGEST_TAG = 100  # characters; file systems allow 255 bytes for a name, and a lock's name holds more than the tag
@@ -56,8 +59,21 @@ class Job:
         return f"{self.name} {self.tag}"
 
 
-def plan(notebooks: Sequence[Notebook], given: Mapping[str, str], grid: Mapping[str, str], out: Path) -> list[Job]:
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The jobs of a request, and what it goes without (:class:`mrl_lab.report.needs.Seen`)."""
+
+    jobs: list[Job]
+    seen: Seen
+
+
+def plan(
+    notebooks: Sequence[Notebook], given: Mapping[str, str], grid: Mapping[str, str], out: Path, spare: bool = False
+) -> Plan:
     """Return the jobs of a request, one for each notebook and point of the grid.
+
+    Args:
+        spare: leave out a notebook whose data cannot be had, so that the others run.
 
     Raises:
         RequestError: anything about the request that is wrong.
@@ -72,8 +88,8 @@ def plan(notebooks: Sequence[Notebook], given: Mapping[str, str], grid: Mapping[
         parameters.check(notebook.parameters, setting)
         _check_offered(notebook, setting)
     check_writable(out)
-    _check_data(settings)
-    return [_job(notebook, setting, out) for notebook, setting in settings]
+    seen = needs.see_to(settings, spare)
+    return Plan([_job(n, setting, out) for n, setting in settings if n.name not in seen.unable], seen)
 
 
 def _check_known(name: str, notebooks: Sequence[Notebook]) -> None:
@@ -113,24 +129,6 @@ def check_writable(out: Path) -> None:
         raise RequestError(f"--out {out}: {nearest} is a file, not a folder. Give another --out.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise RequestError(f"--out {out}: {nearest} cannot be written to. Give another --out, or change its rights.")
-
-
-def _check_data(settings: Iterable[tuple[Notebook, Mapping[str, Value]]]) -> None:
-    """See that all data is there and whole; what is missing is fetched now, not in the middle of a run."""
-    from mrl_lab.data import places
-
-    wanted = {}
-    for notebook, setting in settings:
-        default = {p.default for p in notebook.parameters if p.name == "dataset"}
-        chosen = {setting["dataset"]} if default else set()
-        wanted |= dict.fromkeys([n for n in notebook.needs if n not in default] + sorted(chosen))
-    for name in wanted:
-        if os.path.isfile(name):
-            from mrl_lab import data
-
-            data.load(name)
-        else:
-            places.ensure(name)
 
 
 # ------------------------------------------------------------------------------------------ tag, key, command
@@ -177,13 +175,24 @@ def _short_digest(value: object) -> str:
 
 
 def key(notebook: Notebook, setting: Mapping[str, Value]) -> str:
-    """Return the digest of all that a job's result depends on: notebook, setting, own files, the package's source."""
+    """Return the digest of all that a job's result depends on: notebook, setting, own files, the package's source.
+
+    A file or a folder that a parameter names counts by its contents.
+    """
     files = {}
     for name, value in setting.items():
         if isinstance(value, str) and os.path.isfile(value):
-            files[name] = hashlib.sha256(Path(value).read_bytes()).hexdigest()
+            files[name] = digests.of_file(Path(value))
+        elif isinstance(value, str) and os.path.isdir(value) and _may_be_folder(notebook, name):
+            files[name] = digests.of_folder(Path(value))
     whole = [notebook.name, notebook.digest, setting, files, source.digest()]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _may_be_folder(notebook: Notebook, name: str) -> bool:
+    """True for a parameter that takes a folder: another's value may be the name of a folder by chance."""
+    rule = parameters.named(notebook.parameters)[name].rule
+    return bool(rule) and "folder" in rule.path
 
 
 def command(notebook: Notebook, changed: Mapping[str, Value]) -> str:

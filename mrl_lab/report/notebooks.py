@@ -1,7 +1,7 @@
 """The notebooks as the command line sees them: name, what each shows, minutes, needs and parameters.
 
 Only the JSON of the files is read, so listing them takes no heavy import. The folder is ``MRL_LAB_NOTEBOOKS``,
-else ``notebooks/`` in the current folder, else the one beside the package.
+else ``notebooks/`` in the current folder, else the one beside the package in a clone, or the one that came inside it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from mrl_lab import parameters
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.parameters import Parameter
-from mrl_lab.source import PACKAGE
+from mrl_lab.source import PACKAGE, checkout
 
 TAG = "parameters"  # papermill's name for the cell
 INJECTED = "# Parameters\n"  # the head of the one that it adds
@@ -30,7 +30,9 @@ class Notebook:
     Attributes:
         shows: one sentence.
         minutes: {budget: expected minutes on the machine that the budget is for}.
-        needs: names of the data sets and weights of the default settings.
+        needs: {budget: names of the data sets and weights that must be there}.
+        adds: {budget: names of those that only add to it, where they are found}.
+        instead: {parameter: names of those that are not used once the parameter is given another value}.
         cells: number of code cells that will be run.
         digest: SHA-256 over the cells, without outputs and metadata.
     """
@@ -39,7 +41,9 @@ class Notebook:
     path: Path
     shows: str
     minutes: dict[str, float]
-    needs: tuple[str, ...]
+    needs: dict[str, list[str]]
+    adds: dict[str, list[str]]
+    instead: dict[str, list[str]]
     parameters: tuple[Parameter, ...]
     cells: int
     digest: str
@@ -86,7 +90,7 @@ def folder() -> Path:
         RequestError: none of the places has a notebook.
     """
     asked = os.environ.get("MRL_LAB_NOTEBOOKS")
-    places = [Path(asked)] if asked else [Path("notebooks"), PACKAGE.parent / "notebooks"]
+    places = [Path(asked)] if asked else [Path("notebooks"), (checkout() or PACKAGE) / "notebooks"]
     for place in places:
         if any(place.glob("*.ipynb")):
             return place
@@ -141,7 +145,9 @@ def read(file: Path) -> Notebook:
         path=file.resolve(),
         shows=about.get("shows", ""),
         minutes=minutes,
-        needs=tuple(about.get("needs", ())),
+        needs=about.get("needs", {}),
+        adds=about.get("adds", {}),
+        instead=about.get("instead", {}),
         parameters=tuple(found),
         cells=sum(cell["cell_type"] == "code" and bool(cell["source"].strip()) for cell in cells),
         digest=_digest(cells),

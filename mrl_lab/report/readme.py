@@ -1,7 +1,7 @@
-"""What README.md says of the published runs: the claims, the speed and one picture, made from the files themselves.
+"""What README.md says of the published runs: one picture and the speed, and the page of all claims that it links.
 
-Published are the runs with default settings at the budgets minutes, hour and gpu; .gitignore lets only these through.
-A test holds README.md against the tables that these functions return.
+All of it is made from the published files themselves: the runs with default settings at the budgets minutes, hour and
+gpu, which alone .gitignore lets through. A test holds README.md and the page against what these functions return.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from mrl_lab.report import index, tables
 PUBLISHED = ("minutes", "hour", "gpu")  # from weak to strong evidence
 CLAIMS = ("notebook", "id", "claim", "paper", "ours [low, high]", "seeds", "verdict", "budget")
 BENCH = ("bench", "way", "milliseconds", "ratio", "n", "megabytes")
-PICTURE = "accuracy.svg"
+PICTURE, PAGE = "accuracy.svg", "claims.md"
+TITLE = """# What the claims turned out to be
+
+The papers' claims, judged by the strongest published run of each notebook. Made by `make readme` from each run's
+`claims.csv`; a test holds this page against them.
+"""
 DRAWN, DRAWN_METRIC = ("MRL", "FF", "FF, first dims"), "pairs 1nn"
 
 
 def main() -> None:
-    """Write the index of the published runs, the picture, and the tables of README.md.
+    """Write the index of the published runs, the page of their claims, the picture, and the table of README.md.
 
     Raises:
         RequestError: the package does not run from a clone.
@@ -35,8 +40,9 @@ def main() -> None:
     if folders := published(reports):
         index.write_index(reports, folders)
     draw_accuracy(reports)
-    text = fill(file.read_text(encoding="utf-8"), "claims", claims_table(reports))
-    file.write_text(fill(text, "bench", bench_table(reports / "bench.csv")), encoding="utf-8")
+    (reports / PAGE).write_text(claims_page(reports), encoding="utf-8")
+    text = fill(file.read_text(encoding="utf-8"), "bench", bench_table(reports / "bench.csv"))
+    file.write_text(text, encoding="utf-8")
 
 
 def published(reports: Path) -> list[Path]:
@@ -49,16 +55,16 @@ def _strongest(reports: Path) -> dict[str, Path]:
     return {folder.parent.name: folder for folder in published(reports)}
 
 
-def claims_table(reports: Path) -> str:
-    """Return the claims of each notebook's strongest published run as a Markdown table; empty without any."""
+def claims_page(reports: Path) -> str:
+    """Return the claims of each notebook's strongest published run as a page of Markdown, to lie beside the runs."""
     lines = []
     for name, folder in _strongest(reports).items():
-        link = f"[{name}](reports/{name}/{folder.name}/page.html)"
+        link = f"[{name}]({name}/{folder.name}/page.html)"
         for row in _rows(folder / "claims.csv"):
             verdict = f"{tables.SYMBOLS[row['verdict']]} {row['verdict']}"
             told = [row["id"], row["claim"], row["paper"], _interval(row), row["seeds"], verdict, folder.name]
             lines.append([link, *map(_plain, told)])
-    return _table(CLAIMS, lines)
+    return f"{TITLE}\n{_table(CLAIMS, lines)}\n"
 
 
 def bench_table(file: Path) -> str:

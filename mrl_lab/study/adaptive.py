@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mrl_lab import cuts, score, search
+from mrl_lab.data.rows import check_count
 from mrl_lab.lab import Recipe, embed, kept, trained
 from mrl_lab.search import cost
 from mrl_lab.study.gallery import K, Quest, gallery
@@ -31,8 +32,14 @@ def searched(
 
     Rows map@10 with multiply-adds, for a method M: "M, single-shot" at every size; "M, funnel" from each D_s; "M, int8"
     and the other forms at every size, with their bytes. Then the grid and what :mod:`mrl_lab.study.speed` times.
+
+    Raises:
+        RequestError: a setup asks more queries than there are test pictures.
     """
-    encoder, data = trained(spec, task, recipe, seed).encoder, task.data
+    data = task.data
+    for setup in setups:
+        check_count(setup.queries, len(data.test), "queries among the test pictures")
+    encoder = trained(spec, task, recipe, seed).encoder
     whole = gallery(encoder, data.train, max(setup.views for setup in setups), seed)
     z, y = normalize(embed(encoder, data.test.images), dim=1), data.test.labels
     rows = []

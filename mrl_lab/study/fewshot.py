@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mrl_lab import score
 from mrl_lab.data import Labelled, Split
+from mrl_lab.data.rows import first
 from mrl_lab.lab import Recipe, embed, kept, trained
 from mrl_lab.study.models import Model
 from mrl_lab.study.pictures import Pictures
@@ -24,8 +25,13 @@ CLOSE = 1.0  # points below the best within which a size is enough
 
 
 def draw(classes: Sequence[int], count: int, seed: int) -> list[int]:
-    """Return ``count`` of the classes, in their order; the same ones at one seed, for every method."""
-    chosen = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))[:count]
+    """Return ``count`` of the classes, in their order; the same ones at one seed, for every method.
+
+    Raises:
+        RequestError: there are not as many.
+    """
+    order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))
+    chosen = first(order, count, "classes to draw for episodes")
     return [classes[i] for i in chosen.sort().values.tolist()]
 
 
@@ -47,9 +53,10 @@ def few_shot(
     the smallest size within :data:`CLOSE` points of the best. Examples and questions are test pictures.
     """
     seen = [c for c in range(len(data.classes)) if c not in set(unseen)]
+    sides = {"unseen": list(unseen), "seen": draw(seen, len(unseen), seed)}
     encoder = trained(spec, Pictures(data.select(seen)), recipe, seed).encoder
     rows = []
-    for word, classes in (("unseen", list(unseen)), ("seen", draw(seen, len(unseen), seed))):
+    for word, classes in sides.items():
         test = data.select(classes).test
         z = embed(encoder, test.images)
         for n in shots:

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from mrl_lab import score, search
 from mrl_lab.cuts import unit_prefix
 from mrl_lab.data import Split
+from mrl_lab.data.rows import check_count
 from mrl_lab.data.views import view
 from mrl_lab.lab import embed
 from mrl_lab.search.planning import Quality
@@ -33,7 +34,12 @@ class Gallery:
     pictures: int
 
     def first(self, views: int) -> Gallery:
-        """Return the rows of the first ``views`` views, sharing their memory."""
+        """Return the rows of the first ``views`` views, sharing their memory.
+
+        Raises:
+            RequestError: there are not as many views.
+        """
+        check_count(views, len(self.z) // self.pictures, "views of a gallery")
         n = views * self.pictures
         return Gallery(self.z[:n], self.y[:n], self.pictures)
 

@@ -16,24 +16,24 @@ from torch.nn.functional import normalize
 from mrl_lab import cuts, runs, score, search, stats
 from mrl_lab.data import texts
 from mrl_lab.data.places import Found
-from mrl_lab.encoders.texts import pretrained
+from mrl_lab.encoders.elsewhere import pretrained
 from mrl_lab.search import cost
 
 K = 10
 
 
 def vectors(weights: Found, collection: str, length: int) -> dict[str, Tensor]:
-    """Unit vectors of the last layer: "corpus" (N, d) and "queries" (Q, d), those queries of the test split.
+    """The model's own vectors at length 1: "corpus" (N, d) and "queries" (Q, d), those queries of the test split.
 
-    ``length``: tokens of a document that are read.
+    ``length``: most tokens of a text that are read.
     """
 
     def make() -> dict[str, Tensor]:
         found = texts.retrieval(collection)
         encoder = pretrained(weights.folder, length=length)
         asked = [found.queries[q] for q in found.judged["test"]]
-        sides = {"corpus": list(found.corpus.values()), "queries": asked}
-        return {name: normalize(encoder.encode(some)[:, -1], dim=1) for name, some in sides.items()}
+        corpus = encoder.vectors(list(found.corpus.values()), side="document")
+        return {"corpus": normalize(corpus, dim=1), "queries": normalize(encoder.vectors(asked, side="query"), dim=1)}
 
     key = {"what": "judged vectors", "weights": weights.provenance(), "collection": collection, "length": length}
     return runs.remember(key, make)

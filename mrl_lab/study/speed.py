@@ -22,6 +22,7 @@ from torch import Tensor
 from mrl_lab import search, stats
 from mrl_lab.bench import measure
 from mrl_lab.cuts import unit_prefix
+from mrl_lab.data.rows import check_count
 from mrl_lab.search import Planned, cost
 from mrl_lab.study.gallery import K, Quest
 
@@ -43,6 +44,9 @@ class Setup:
         forms: search in every form of storage too.
         lists, probes: of inverted lists; no lists, no index. whole: build them at all dims too.
         graph_dims, efs: build HNSW32 on these prefixes and at all dims; none, no graph.
+
+    Raises:
+        RequestError: a batch that is larger than the queries.
     """
 
     views: int
@@ -59,6 +63,9 @@ class Setup:
     whole: bool = True
     graph_dims: tuple[int, ...] = ()
     efs: tuple[int, ...] = (10, 20, 50, 100, 200)
+
+    def __post_init__(self) -> None:
+        check_count(self.batch, self.queries, "queries that are timed in one call, of those that ask")
 
 
 def timed(quest: Quest, setup: Setup) -> list[dict]:

@@ -1,5 +1,6 @@
 """Sentences in two dimensions: what every layer and every width of a sentence encoder is worth.
 
+* tests: the judged sentences that models are scored on, and which of them are here.
 * setups: what all methods share, and the encoder they begin with.
 * pretraining: a small BERT that reads first, by MLM, MAE or SMAE.
 * grids: similarity and retrieval at every cut, from one encoding.

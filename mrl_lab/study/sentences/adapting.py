@@ -20,8 +20,8 @@ from mrl_lab.data import texts
 from mrl_lab.device import choose
 from mrl_lab.encoders.texts import SentenceEncoder
 from mrl_lab.study import judged
-from mrl_lab.study.sentences import grids, models, pretraining
-from mrl_lab.study.sentences.models import METRICS, on_list
+from mrl_lab.study.sentences import grids, models, pretraining, tests
+from mrl_lab.study.sentences.models import on_list
 from mrl_lab.study.sentences.setups import Setup
 
 UNTOUCHED = "untouched"
@@ -72,21 +72,27 @@ def tune(
     lrs: Sequence[float],
     seeds: int = 1,
     pairs: Sequence[tuple[int, int]] = (),
-    sets: Sequence[str] = ("STS-B dev",),
+    sets: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Try each rate on each method, and on a separate model of each of ``pairs``, with the first seeds.
 
     Args:
-        sets: asked of each model that is trained; what the same is asked of again need not be trained again.
+        sets: asked of each model that is trained, the dev pairs of the test that judges among them, or these alone if
+            none are given; what the same is asked of again need not be trained again.
 
     Returns:
-        Columns method, lr, and Spearman on STS-B dev, a mean over seeds: validation, averaged over Starbucks' pairs
+        Columns method, lr, and Spearman on dev pairs, a mean over seeds: validation, averaged over Starbucks' pairs
         (of a separate model, called :func:`alone`, at its own), and whole, of layer N at all dims (not of separate).
     """
+    sets = sets or [_dev(setup)]
     kinds = [(method, None) for method in methods] + [("separate", pair) for pair in pairs]
     asked = [(method, replace(setup, lr=lr), pair, sets) for method, pair in kinds for lr in lrs]
     names = [method if pair is None else alone(pair) for method, _, pair, _ in asked]
     return models.tried(asked, _validation, seeds).assign(method=names)
+
+
+def _dev(setup: Setup) -> str:
+    return tests.name(setup.tests[0], "dev")
 
 
 def alone(pair: tuple[int, int]) -> str:
@@ -97,14 +103,14 @@ def alone(pair: tuple[int, int]) -> str:
 def _validation(
     method: str, setup: Setup, pair: tuple[int, int] | None, sets: Sequence[str], seed: int
 ) -> dict[str, float]:
-    grid = outcome(method, setup, seed, sets, pair)["STS-B dev spearman"]  # (N+1, |M|), of a separate model (n+1, |M|)
+    grid = outcome(method, setup, seed, sets, pair)[f"{_dev(setup)} spearman"]  # (N+1, |M|), separate: (n+1, |M|)
     if pair is not None:
         return {"validation": grid[pair[0], setup.sizes.index(pair[1])].item(), "whole": torch.nan}
     return {"validation": on_list(grid, setup).mean().item(), "whole": grid[-1, -1].item()}
 
 
 def watched(method: str, setup: Setup, seed: int, at: Sequence[int]) -> pd.DataFrame:
-    """Train a method again and look at STS-B dev after each of the steps ``at``: columns step, method, seed, value.
+    """Train a method again and look at dev pairs after each of the steps ``at``: columns step, method, seed, value.
 
     The column "method" names the pair, such as "layer 1, 16 dims".
     """
@@ -115,7 +121,7 @@ def watched(method: str, setup: Setup, seed: int, at: Sequence[int]) -> pd.DataF
         def look(step: int) -> None:
             if step + 1 not in at:
                 return
-            values = on_list(models.grid(model.encoder, "stsb", "dev", setup)[0], setup).tolist()
+            values = on_list(models.grid(model.encoder, setup.tests[0], "dev", setup)[0], setup).tolist()
             for pair, value in zip(setup.pairs, values, strict=True):
                 name = f"layer {pair.layer}, {pair.dim} dims"
                 found.append({"step": step + 1, "method": name, "metric": "spearman", "seed": seed, "value": value})
@@ -127,14 +133,15 @@ def watched(method: str, setup: Setup, seed: int, at: Sequence[int]) -> pd.DataF
     return runs.remember(key, make)
 
 
-def over_pairs(of: Found, minus: Found, columns: Sequence[int]) -> stats.Interval:
-    """Return the difference of two models on STS-B, with its bootstrap interval over the test's sentence pairs.
+def over_pairs(of: Found, minus: Found, columns: Sequence[int], test: str) -> stats.Interval:
+    """Return the difference of two models on a test, with its bootstrap interval over the test's sentence pairs.
 
     Each model's score is the mean Spearman over some of Starbucks' pairs, whose places in the list are ``columns``.
-    The interval says what other test pairs would give; it knows nothing of other seeds.
+    The interval says what other test pairs would give; it knows nothing of other seeds. It takes pairs for independent:
+    three of graded SNLI share a premise, so there it is somewhat too narrow.
     """
-    cosines = [found[f"cosines of {METRICS['stsb']}"][:, list(columns)] for found in (of, minus)]
-    gold = texts.pairs("stsb")["test"].some(len(cosines[0])).score
+    cosines = [found[f"cosines of {tests.metric(test)}"][:, list(columns)] for found in (of, minus)]
+    gold = tests.pairs(test).some(len(cosines[0])).score
     sides = [np.column_stack([side, gold]) for side in cosines]  # (P, k) -> (P, k + 1)
     return stats.bootstrap(*sides, mean_spearman, resamples=1000)
 
@@ -156,9 +163,9 @@ def mean_spearman(items: np.ndarray) -> float:
 # ------------------------------------------------------------------------------------------------ sets
 
 
-def _similar(name: str, split: str, metric: str) -> Callable[[SentenceEncoder, Setup], Found]:
+def _similar(test: str, part: str) -> Callable[[SentenceEncoder, Setup], Found]:
     def of(encoder: SentenceEncoder, setup: Setup) -> Found:
-        pairs = texts.pairs(name)[split].some(setup.most)
+        pairs, metric = tests.pairs(test, part).some(setup.most), tests.metric(test, part)
         x, y = grids.encode(encoder, pairs.sentence1, pairs.sentence2)
         found = {metric: grids.spearman(x, y, pairs.score, setup.sizes)}
         cuts = [cut for cut in setup.pairs if cut.layer <= encoder.layers]
@@ -187,7 +194,8 @@ def _searched(name: str, title: str) -> Callable[[SentenceEncoder, Setup], Found
     def of(encoder: SentenceEncoder, setup: Setup) -> Found:
         collection = texts.retrieval(name)
         asked = [collection.queries[query] for query in collection.judged["test"]]
-        queries, corpus = grids.encode(encoder, asked, list(collection.corpus.values()))
+        queries = encoder.encode(asked, side="query")
+        corpus = encoder.encode(list(collection.corpus.values()), side="document")
         relevant, found = judged.gains(name), {}
         for place, cut in enumerate(setup.pairs):
             each = grids.by_query(queries[:, cut.layer], corpus[:, cut.layer], relevant, cut.dim)
@@ -201,17 +209,14 @@ def _searched(name: str, title: str) -> Callable[[SentenceEncoder, Setup], Found
     return of
 
 
-def said() -> list[str]:
-    """Return the sentences of the slider: the first ones of STS-B's test pairs, each once."""
-    return list(dict.fromkeys(texts.pairs("stsb")["test"].sentence1))[:SHOWN]
+def said(setup: Setup) -> list[str]:
+    """Return the sentences of the slider: the first ones of the test that judges, each once."""
+    return tests.sentences(setup.tests[0], SHOWN)
 
 
-SETS = {
-    "STS-B dev": _similar("stsb", "dev", "STS-B dev spearman"),
-    "STS-B": _similar("stsb", "test", METRICS["stsb"]),
-    "SICK-R": _similar("sick", "test", METRICS["sick"]),
+SETS = {tests.name(test, part): _similar(test, part) for test in tests.PAIRS for part in ("dev", "test")} | {
     "STS12-16": _semeval,
     "SciFact": _searched("scifact", "SciFact"),
     "Cranfield": _searched("cranfield", "Cranfield"),
-    "said": lambda encoder, setup: {"said": encoder.encode(said())},
+    "said": lambda encoder, setup: {"said": encoder.encode(said(setup))},
 }

@@ -64,7 +64,7 @@ def training(setup: Setup, repeats: int) -> pd.DataFrame:
 
 def reading(setup: Setup, repeats: int) -> pd.DataFrame:
     """Time a step of each way of pre-training, in turn: rows "seconds a step"; each repeat counts as a seed."""
-    rows = pretraining.rows(setup.triplets, setup.words, setup.length)
+    rows = pretraining.rows(setup)
     models_of = {start: pretraining.build(replace(setup, start=start), setups.encoder(setup, 0), 0) for start in WAYS}
     batch = rows[torch.arange(setup.batch)]
     taken = measure({start: update(model, setup.lr, batch) for start, model in models_of.items()}, repeats, 0)

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 from mrl_lab import runs, score, workers
 from mrl_lab.bench import measure
-from mrl_lab.data import texts
 from mrl_lab.device import choose
 from mrl_lab.encoders.texts import SentenceEncoder
 from mrl_lab.errors import unknown
 from mrl_lab.methods.mse2d import MSE2D, PRESETS, Settings
 from mrl_lab.methods.starbucks import SRL
-from mrl_lab.study.sentences import grids, pretraining, setups
+from mrl_lab.study.sentences import grids, pretraining, setups, tests
 from mrl_lab.study.sentences.setups import Setup
 from mrl_lab.train import fit
 
@@ -38,8 +37,6 @@ OF_2DMSE = {
 } | {f"2DMSE, all layers, {name}": Settings(layers="all", depth_weight=weight) for name, weight in DEPTH.items()}
 METHODS = ("plain", "MRL", *OF_2DMSE, "Starbucks", "random pairs", "one of the list")
 ALONE = ("separate", "separate, depth only")  # a model a cut
-TESTS = {"stsb": "test", "sick": "test"}
-METRICS = {"stsb": "STS-B spearman", "sick": "SICK-R spearman"}
 
 
 def build(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = None) -> nn.Module:
@@ -86,21 +83,21 @@ def trained(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = 
     return model.encoder.to(choose().device).eval()
 
 
-def grid(encoder: SentenceEncoder, name: str, split: str, setup: Setup) -> tuple[Tensor, int]:
-    """Return Spearman of every layer and width (N+1, |M|) on a set's split, and its number of pairs."""
-    pairs = texts.pairs(name)[split].some(setup.most)
+def grid(encoder: SentenceEncoder, test: str, part: str, setup: Setup) -> tuple[Tensor, int]:
+    """Return Spearman of every layer and width (N+1, |M|) on a test's part, and its number of pairs."""
+    pairs = tests.pairs(test, part).some(setup.most)
     x, y = grids.encode(encoder, pairs.sentence1, pairs.sentence2)
     return grids.spearman(x, y, pairs.score, setup.sizes), len(x)
 
 
 def scored(method: str, setup: Setup, seed: int, cut: tuple[int, int] | None = None) -> pd.DataFrame:
-    """Return the whole grid of a model on STS-B and SICK-R; of a separate one its own cut alone."""
+    """Return the whole grid of a model on the setup's tests; of a separate one its own cut alone."""
 
     def make() -> pd.DataFrame:
         encoder, found = trained(method, setup, seed, cut), []
-        for name, split in TESTS.items():
-            values, n = grid(encoder, name, split, setup)
-            found.append(grids.rows(values, setup.sizes, method=method, metric=METRICS[name], seed=seed, n=n))
+        for test in setup.tests:
+            values, n = grid(encoder, test, "test", setup)
+            found.append(grids.rows(values, setup.sizes, method=method, metric=tests.metric(test), seed=seed, n=n))
         table = pd.concat(found, ignore_index=True)
         return table if cut is None else table[(table.layer == cut[0]) & (table.dim == cut[1])]
 
@@ -119,7 +116,7 @@ def on_list(grid: Tensor, setup: Setup) -> Tensor:
 
 
 def tune(methods: Sequence[str], setup: Setup, lrs: Sequence[float], seeds: int = 1) -> pd.DataFrame:
-    """Try each rate on each method: Spearman on STS-B dev, averaged over the pairs and the first seeds."""
+    """Try each rate on each method: Spearman on dev pairs, averaged over the pairs and the first seeds."""
     return tried([(method, replace(setup, lr=lr)) for method in methods for lr in lrs], _validation, seeds)
 
 
@@ -135,7 +132,7 @@ def tried(asked: Sequence[tuple], validation: Callable[..., dict[str, float]], s
 
 
 def _validation(method: str, setup: Setup, seed: int) -> dict[str, float]:
-    values, _ = grid(trained(method, setup, seed), "stsb", "dev", setup)
+    values, _ = grid(trained(method, setup, seed), setup.tests[0], "dev", setup)
     return {"validation": on_list(values, setup).mean().item()}
 
 
@@ -161,7 +158,7 @@ def untuned(setups_of: dict[str, Setup], seed: int) -> pd.DataFrame:
     """Look at each start before it is fine-tuned: are its states of use, and do they tell sentences apart?
 
     Returns:
-        One row a start: Spearman on STS-B dev of the last layer, all dims, and the mean cosine there of the two
+        One row a start: Spearman on dev pairs of the last layer, all dims, and the mean cosine there of the two
         sentences of *different* pairs, near 1 where all states are much alike (anisotropy: Ethayarajh, 2019).
     """
     found = workers.each(_looked_at, [(setup, seed) for setup in setups_of.values()])
@@ -169,7 +166,7 @@ def untuned(setups_of: dict[str, Setup], seed: int) -> pd.DataFrame:
 
 
 def _looked_at(setup: Setup, seed: int) -> tuple[float, float]:
-    dev = texts.pairs("stsb")["dev"].some(setup.most)
+    dev = tests.pairs(setup.tests[0], "dev").some(setup.most)
     encoder = pretraining.begin(setup, seed).to(choose().device).eval()
     x, y = grids.encode(encoder, dev.sentence1, dev.sentence2)
     right = grids.spearman(x, y, dev.score, setup.sizes)[-1, -1].item()
@@ -177,13 +174,13 @@ def _looked_at(setup: Setup, seed: int) -> tuple[float, float]:
 
 
 def best_start(tuned: pd.DataFrame, starts: dict[str, Setup]) -> dict[str, Setup]:
-    """Return each start's setup with the rates that were highest on STS-B dev."""
+    """Return each start's setup with the rates that were highest on dev pairs."""
     top = tuned.loc[tuned.groupby("start", sort=False)["validation"].idxmax()]
     return {row.start: replace(starts[row.start], lr=row.lr, before_lr=row.before_lr) for row in top.itertuples()}
 
 
 def best(tuned: pd.DataFrame, setup: Setup, by: str = "validation") -> dict[str, Setup]:
-    """Return each method's setup with the rate that was highest on STS-B dev by this column, where it has numbers."""
+    """Return each method's setup with the rate that was highest on dev pairs by this column, where it has numbers."""
     tuned = tuned.dropna(subset=by)
     top = tuned.loc[tuned.groupby("method", sort=False)[by].idxmax()]
     return {row.method: replace(setup, lr=row.lr) for row in top.itertuples()}
@@ -191,7 +188,7 @@ def best(tuned: pd.DataFrame, setup: Setup, by: str = "validation") -> dict[str,
 
 def speed(whole: SentenceEncoder, seed: int, sentences: int = 256, repeats: int = 5) -> pd.DataFrame:
     """Time tokenising and encoding by the lowest n blocks: rows "sentences a second" and "speed-up over N / n"."""
-    said = texts.pairs("stsb")["test"].sentence1[:sentences]
+    said = tests.sentences(tests.SNLI, sentences)
     kept = {n: whole.keep(n).eval() for n in range(1, whole.layers + 1)}
     ways = {n: lambda encoder=encoder: encoder.encode(said, batch=32) for n, encoder in kept.items()}
     middle = {n: median(times) for n, times in measure(ways, repeats, 0).items()}

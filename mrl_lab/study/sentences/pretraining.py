@@ -23,37 +23,47 @@ from mrl_lab.data import texts
 from mrl_lab.encoders.texts import SentenceEncoder, small_config
 from mrl_lab.encoders.tokens import MaskedRows
 from mrl_lab.methods.starbucks import SMAE
-from mrl_lab.study.sentences import setups
+from mrl_lab.study.sentences import setups, tests
 from mrl_lab.study.sentences.setups import Setup
 from mrl_lab.train import fit
 
 WAYS = ("MLM", "MAE", "SMAE")
 
 
-@cache
-def sentences(triplets: int, also: tuple[str, ...] = ()) -> tuple[list[str], int]:
-    """Return the sentences to read, each once, and how many were left out since a test set has them word for word.
+def sentences(setup: Setup) -> tuple[list[str], int]:
+    """Return the sentences to read, each once, and how many were left out since a test has them word for word.
 
-    They are those of the first triplets of SNLI and of STS-B's training pairs, and with ``also`` Multi30k's training
-    captions or the paragraphs of Wikipedia; left out are STS-B's dev and test sentences and SICK-R's.
+    They are those of the first triplets of SNLI, of STS-B's training pairs where STS-B is among the tests, and with
+    ``also`` Multi30k's training captions or the paragraphs of Wikipedia; left out are all tests' dev and test pairs.
     """
-    stsb, sick = texts.pairs("stsb"), texts.pairs("sick")
-    tested = {text for part in (stsb["dev"], stsb["test"], sick["test"]) for text in part.sentence1 + part.sentence2}
-    read = [text for row in texts.triplets()[:triplets] for text in row]
-    read += stsb["train"].sentence1 + stsb["train"].sentence2
+    return _sentences(setup.triplets, setup.also, setup.tests)
+
+
+@cache
+def _sentences(triplets: int, also: tuple[str, ...], tested: tuple[str, ...]) -> tuple[list[str], int]:
+    parts = [tests.pairs(test, part) for test in tested for part in ("dev", "test")]
+    known = {text for part in parts for text in part.sentence1 + part.sentence2}
+    read = [text for row in setups.triplets(triplets) for text in row]
+    if tests.STSB in tested:
+        train = tests.pairs(tests.STSB, "train")
+        read += train.sentence1 + train.sentence2
     further = {
         "multi30k": lambda: [text for five in texts.captions()["train"] for text in five],
         "wiki100": lambda: [text for _, text in texts.paragraphs()],
     }
     read = list(dict.fromkeys(read + [text for name in also for text in further[name]()]))
-    kept = [text for text in read if text not in tested]
+    kept = [text for text in read if text not in known]
     return kept, len(read) - len(kept)
 
 
-@cache
-def rows(triplets: int, words: int, length: int, also: tuple[str, ...] = ()) -> MaskedRows:
+def rows(setup: Setup) -> MaskedRows:
     """Return the sentences with words hidden, others at each pass: a fifth in one copy, two fifths in the other."""
-    return MaskedRows(setups.tokenizer(triplets, words), sentences(triplets, also)[0], length=length)
+    return _rows(setup.triplets, setup.words, setup.length, setup.also, setup.tests)
+
+
+@cache
+def _rows(triplets: int, words: int, length: int, also: tuple[str, ...], tested: tuple[str, ...]) -> MaskedRows:
+    return MaskedRows(setups.tokenizer(triplets, words), _sentences(triplets, also, tested)[0], length=length)
 
 
 def build(setup: Setup, encoder: SentenceEncoder, seed: int) -> SMAE:
@@ -81,11 +91,10 @@ def begin(setup: Setup, seed: int) -> SentenceEncoder:
         model = build(setup, encoder, seed)
         with torch.random.fork_rng():
             torch.manual_seed(seed)  # dropout, and which words are hidden
-            learnt_from = rows(setup.triplets, setup.words, setup.length, setup.also)
-            fit(model, learnt_from, steps=setup.before, batch=setup.batch, lr=setup.before_lr, clip=1.0, seed=seed)
+            fit(model, rows(setup), steps=setup.before, batch=setup.batch, lr=setup.before_lr, clip=1.0, seed=seed)
         return encoder.cpu().state_dict()
 
-    shared = ("layers", "d", "triplets", "batch", "words", "length", "start", "before", "before_lr", "also")
+    shared = ("layers", "d", "triplets", "batch", "words", "length", "start", "before", "before_lr", "also", "tests")
     key = {"what": "pre-training", "seed": seed} | {name: asdict(setup)[name] for name in shared}
     encoder.load_state_dict(runs.remember(key, make))
     return encoder

@@ -16,10 +16,13 @@ from transformers import PreTrainedTokenizerBase
 
 from mrl_lab.cuts import Cut
 from mrl_lab.data import places, texts
-from mrl_lab.encoders.texts import SentenceEncoder, pretrained, small
+from mrl_lab.data.rows import first
+from mrl_lab.encoders.elsewhere import pretrained
+from mrl_lab.encoders.texts import SentenceEncoder, small
 from mrl_lab.encoders.tokens import TextRows, wordpiece
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.methods.starbucks import default_pairs
+from mrl_lab.study.sentences import tests
 
 STARTS = ("nothing", "MLM", "MAE", "SMAE")
 MINILM = "all-minilm"  # a model that people have, by its name among the sources
@@ -32,8 +35,10 @@ class Setup:
     """What all methods share: N blocks of width d, how many triplets, steps of ``batch``, and the peak rate.
 
     Attributes:
+        triplets: so many of SNLI are trained on, the first ones.
         words: size of the vocabulary; length: tokens of a text that are trained on.
-        most: pairs of a set that are scored, spread evenly over it: all of STS-B and of SICK-R by default.
+        most: pairs of a test that are scored, spread evenly over it, or all if it has fewer.
+        tests: what models are scored on, some of :data:`tests.PAIRS`. The first judges: its dev pairs choose rates.
         start: one of :data:`STARTS`: random weights, or the same pre-trained in one of three ways; or a model made
             elsewhere (:func:`elsewhere`), which has its own vocabulary and fixes ``layers`` and ``d``.
         weights: SHA-256 of a model's weights that was made elsewhere: a result is of these, whatever its folder holds.
@@ -41,7 +46,7 @@ class Setup:
         also: what pre-training reads besides the triplets' sentences and STS-B's, some of :data:`ALSO`.
 
     Raises:
-        RequestError: an unknown start, or an unknown text.
+        RequestError: an unknown start, text or test, or no test.
     """
 
     layers: int = 4
@@ -53,6 +58,7 @@ class Setup:
     words: int = 4_000
     length: int = 24
     most: int = 5_000
+    tests: tuple[str, ...] = (tests.SNLI,)
     start: str = "nothing"
     before: int = 0
     before_lr: float = 2e-3
@@ -62,9 +68,12 @@ class Setup:
     def __post_init__(self) -> None:
         if self.start not in STARTS and not self.weights:
             raise unknown("start", self.start, STARTS)
-        for name in self.also:
-            if name not in ALSO:
-                raise unknown("text to read", name, ALSO)
+        for what, given, known in (("text to read", self.also, ALSO), ("test", self.tests, tests.PAIRS)):
+            for name in given:
+                if name not in known:
+                    raise unknown(what, name, known)
+        if not self.tests:
+            raise RequestError(f"a setup needs a test that judges: one or more of {', '.join(tests.PAIRS)}.")
 
     @property
     def pairs(self) -> tuple[Cut, ...]:
@@ -77,7 +86,7 @@ class Setup:
         return (*(m for m in (2**i for i in range(12)) if self.pairs[0].dim <= 2 * m < 2 * self.d), self.d)
 
 
-def elsewhere(backbone: str = MINILM, **how: float) -> Setup:
+def elsewhere(backbone: str = MINILM, **how: object) -> Setup:
     """Return a setup that adapts a model made elsewhere: all-MiniLM-L6-v2, a folder, or a name on the hub.
 
     Raises:
@@ -101,10 +110,19 @@ def provenance(backbone: str) -> list[dict[str, str]]:
     return [about | {"file": "all weights", "sha256": _opened(backbone)[1]}]
 
 
+def triplets(count: int) -> list[tuple[str, str, str]]:
+    """Return the first triplets of SNLI.
+
+    Raises:
+        RequestError: there are not as many; says how many there are.
+    """
+    return first(texts.triplets(), count, "triplets of SNLI to train on")
+
+
 @cache
-def tokenizer(triplets: int, words: int) -> PreTrainedTokenizerBase:
+def tokenizer(count: int, words: int) -> PreTrainedTokenizerBase:
     """Return word pieces learnt from the first sentences that models are trained on."""
-    return wordpiece([text for row in texts.triplets()[:triplets] for text in row], words)
+    return wordpiece([text for row in triplets(count) for text in row], words)
 
 
 def encoder(setup: Setup, seed: int) -> SentenceEncoder:
@@ -125,11 +143,15 @@ def encoder(setup: Setup, seed: int) -> SentenceEncoder:
 
 @cache
 def _opened(backbone: str) -> tuple[SentenceEncoder, str]:
-    """Return a model made elsewhere, and the SHA-256 of its weights."""
+    """Return a model made elsewhere, and the SHA-256 of its weights (and of its pooling and prompts, if not plain)."""
     found = pretrained(places.ensure(MINILM).folder if backbone == MINILM else backbone, length=READ)
+    found.check_layers()
     total = hashlib.sha256()
     for name, weight in sorted(found.state_dict().items()):
         total.update(name.encode() + weight.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    prompts = {name: prompt for name, prompt in found.manner.prompts.items() if prompt}
+    if prompts or found.pooling != "mean":  # else the weights alone say what the states are
+        total.update(repr((found.pooling, prompts, found.manner.default)).encode())
     return found, total.hexdigest()
 
 
@@ -139,6 +161,7 @@ def rows(setup: Setup) -> TextRows:
 
 
 @cache
-def _rows(backbone: str, triplets: int, words: int, length: int) -> TextRows:
-    pieces = _opened(backbone)[0].tokenizer if backbone else tokenizer(triplets, words)
-    return TextRows(pieces, texts.triplets()[:triplets], leave_out_copies=True, length=length)
+def _rows(backbone: str, count: int, words: int, length: int) -> TextRows:
+    found = _opened(backbone)[0] if backbone else None
+    pieces, prompt = (found.tokenizer, found.prompt()) if found else (tokenizer(count, words), "")
+    return TextRows(pieces, triplets(count), leave_out_copies=True, length=length, prompt=prompt)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import interpolate
 
+from mrl_lab.data import places
 from mrl_lab.data.questions import Questions, questions
 from mrl_lab.data.turns import Words
 from mrl_lab.errors import unknown
@@ -39,7 +40,7 @@ def elsewhere(name: str, train: int, test: int) -> World:
     rows = {"train": (known, 0, n - n // 10), "validation": (known, n - n // 10, n), "test": (splits[tested], 0, test)}
     made = {part: some(*place) for part, place in rows.items()}
     sorts = {part: [f"{called}, {sort(answer)}" for answer in asked.answers] for part, asked in made.items()}
-    key = {"questions": name, "train": train, "test": test}
+    key = {"questions": name, "files": places.ensure(name).sha256, "train": train, "test": test}
     return World(**made, words=words, key=key, sorts=sorts, patch=PATCH)
 
 

@@ -1,0 +1,72 @@
+"""Weights that somebody else trained, from a folder or the hub: all of them, or an error that names what is lacking.
+
+transformers fills in at random what a file does not hold, and goes on with a warning. Here such a model is refused.
+One part may be absent, as it is from many checkpoints that are meant to be used without it: the pooler, which is then
+taken away. Weights are read from safetensors only, and no remote code is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mrl_lab.errors import RequestError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def opened(kind: type, name_or_path: str | Path, what: str, advice: str, **how) -> tuple[PreTrainedModel, list[str]]:
+    """Return a model with every weight from its file, and the names in the file that it has no place for.
+
+    Args:
+        kind: whose ``from_pretrained`` opens it, such as transformers' AutoModel.
+        what: what is looked for, in an error; advice: what to give in its place.
+        how: for ``from_pretrained``.
+
+    Raises:
+        RequestError: there is no such model, its file is damaged, or it lacks weights.
+    """
+    with reading(name_or_path, what, advice), quietly():
+        model, found = kind.from_pretrained(name_or_path, use_safetensors=True, output_loading_info=True, **how)
+    lacking = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    if lacking:
+        raise RequestError(
+            f"the checkpoint at {str(name_or_path)!r} lacks {len(lacking)} weights, such as {', '.join(lacking[:3])}: "
+            f"it is not a whole {what}. Nothing was filled in at random; save or fetch it again."
+        )
+    if found["missing_keys"]:
+        model.pooler = None
+    return model, sorted(found["unexpected_keys"])
+
+
+@contextmanager
+def reading(name_or_path: str | Path, what: str, advice: str) -> Iterator[None]:
+    """Say what could not be read, and where it was looked for, in the place of another library's exception."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except Exception as error:  # what a damaged folder raises in three libraries has no type in common
+        where = "the folder" if Path(name_or_path).exists() else "the local cache of the hub and the hub"
+        raise RequestError(
+            f"no {what} at {str(name_or_path)!r}: looked in {where} ({type(error).__name__}: {error}). {advice}"
+        ) from error
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Silence transformers' bar over weights, which stays in a notebook for good, and warnings that are errors here."""
+    from transformers.utils import logging
+
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()

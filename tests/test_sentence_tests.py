@@ -1,0 +1,165 @@
+"""Which tests are here, which one judges, and what is said of those that are not; nothing needs one that is absent."""
+
+import re
+
+import pandas as pd
+import pytest
+from small_texts import ROWS, TEXTS, encoder
+
+from mrl_lab import stats
+from mrl_lab.claims import sentences, starbucks
+from mrl_lab.data import places, texts
+from mrl_lab.encoders.tokens import TextRows
+from mrl_lab.errors import RequestError
+from mrl_lab.study.sentences import adapting, models, pretraining, setups, tests
+from mrl_lab.study.sentences.tests import SICK, SNLI, STSB
+
+EVERY = tests.PAIRS + tests.FURTHER
+PAIRS = [(1, 8), (2, 16), (3, 32), (4, 64)]
+SPLIT = texts.Pairs(TEXTS[:12], TEXTS[3:15], [float(i % 3) for i in range(12)])
+
+
+@pytest.mark.parametrize(
+    ("there", "among", "expected", "beside", "left_out", "command"),
+    [
+        ({"stsb", "sick"}, tests.PAIRS, (STSB, SNLI, SICK), "graded SNLI, SICK-R", "", ""),
+        ({"stsb"}, tests.PAIRS, (STSB, SNLI), "graded SNLI", "SICK-R", "sick"),
+        (set(), tests.PAIRS, (SNLI,), "", "STS-B, SICK-R", "stsb sick"),
+        ({"sick"}, tests.PAIRS, (SNLI, SICK), "SICK-R", "STS-B", "stsb"),
+        ({"stsb", "sick", "sts12-16", "cranfield"}, EVERY, (*tests.PAIRS, "STS12-16", "Cranfield"),
+         "graded SNLI, SICK-R, STS12-16, Cranfield", "SciFact", "scifact"),
+    ],
+)  # fmt: skip
+def test_the_first_that_is_here_judges_and_the_rest_is_said(
+    monkeypatch, there, among, expected, beside, left_out, command
+):
+    monkeypatch.setattr(places, "here", lambda name: name in there)
+    assert tests.here(among) == expected
+    told = tests.said(among)
+    assert told.startswith(f"Judged on {expected[0]}")
+    assert re.findall(r"Beside it: (.*)\.", told) == ([beside] if beside else [])
+    assert re.findall(r"\*\*Left out\*\*, since not on this machine: (.*?)\.", told) == ([left_out] if left_out else [])
+    assert re.findall(r"`mrl-lab data get (.*)`", told) == ([command] if command else [])
+
+
+def test_other_sets_that_are_left_out_are_said_beside_the_tests(monkeypatch):
+    monkeypatch.setattr(places, "here", lambda name: True)
+    assert "machine: multi30k. To have it here: `mrl-lab data get multi30k`" in tests.said(lacking=["multi30k"])
+
+
+def test_graded_snli_is_said_to_be_what_it_is(monkeypatch):
+    monkeypatch.setattr(places, "here", lambda name: False)
+    assert all(part in tests.said() for part in ("entailment 1, neutral 1/2, contradiction 0", "trained in its domain"))
+
+
+@pytest.mark.parametrize("given", [(), ("STSB",)])
+def test_a_setup_needs_a_test_that_is_known(given):
+    with pytest.raises(RequestError, match="STS-B"):
+        setups.Setup(tests=given)
+
+
+# --------------------------------------------------------------------------------------- SNLI and nothing else
+
+
+@pytest.fixture
+def snli_alone(monkeypatch, tmp_path):
+    """SNLI is 36 rows and 12 graded pairs; whatever else is asked for is not here."""
+
+    def pairs(name: str) -> dict[str, texts.Pairs]:
+        assert name == "snli", f"{name} was asked for"
+        return dict.fromkeys(("dev", "test"), SPLIT)
+
+    pieces = encoder().tokenizer
+    monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(setups, "tokenizer", lambda *_: pieces)
+    monkeypatch.setattr(setups, "rows", lambda _: TextRows(pieces, ROWS, leave_out_copies=True))
+    monkeypatch.setattr(texts, "triplets", lambda: ROWS)
+    monkeypatch.setattr(texts, "pairs", pairs)
+    monkeypatch.setattr(adapting, "SHOWN", 10)
+    return setups.Setup(layers=2, d=32, triplets=36, steps=2, batch=4, words=60, before=2, start="MLM")
+
+
+def test_everything_works_from_snli_alone(snli_alone):
+    setup = snli_alone
+    assert set(models.scored("plain", setup, 0).metric) == {"graded SNLI spearman"}
+    assert models.tune(["plain"], setup, [1e-3]).validation.notna().all()
+    assert adapting.tune(["plain"], setup, [1e-3]).validation.notna().all()
+    assert models.untuned({"MLM": setup}, 0).notna().all(axis=None)
+    assert len(adapting.watched("plain", setup, 0, [2])) == 2
+    found = adapting.outcome("plain", setup, 0, ["graded SNLI", "said"])
+    assert adapting.over_pairs(found, found, [0], SNLI).mean == 0
+    assert found["said"].shape == (10, 3, 32)
+    assert len(models.speed(setups.encoder(setup, 0), 0, 8, repeats=1)) == 4
+    assert not {*pretraining.sentences(setup)[0]} & {*SPLIT.sentence1, *SPLIT.sentence2}
+
+
+def test_what_is_read_before_depends_on_the_tests_so_they_are_in_its_key(snli_alone, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pretraining.runs, "remember", lambda key, make: seen.append(key["tests"]) or make())
+    pretraining.begin(snli_alone, 0)
+    assert seen == [(SNLI,)]
+
+
+@pytest.mark.parametrize("ask", [
+    setups.triplets,
+    lambda n: setups.tokenizer(n, 60),
+    lambda n: setups.rows(setups.Setup(triplets=n)),
+    lambda n: pretraining.sentences(setups.Setup(triplets=n)),
+    lambda n: pretraining.rows(setups.Setup(triplets=n)),
+])  # fmt: skip
+def test_more_triplets_than_there_are_is_an_error_that_says_how_many_there_are(monkeypatch, ask):
+    monkeypatch.setattr(texts, "triplets", lambda: ROWS)
+    monkeypatch.setattr(texts, "pairs", lambda name: {"dev": SPLIT, "test": SPLIT})
+    with pytest.raises(RequestError, match=r"triplets of SNLI to train on.*from 1 to 36.*got 600000"):
+        ask(600_000)
+
+
+def test_more_sentences_than_a_test_has_is_an_error(monkeypatch):
+    monkeypatch.setattr(texts, "pairs", lambda name: {"test": SPLIT})
+    assert tests.sentences(SNLI, 12) == SPLIT.sentence1
+    with pytest.raises(RequestError, match="sentences of graded SNLI: a whole number from 1 to 12"):
+        tests.sentences(SNLI, 13)
+
+
+# ------------------------------------------------------------------------------------------------------ claims
+
+
+@pytest.mark.parametrize("claims", [
+    sentences.claims(4, (4, 8, 16, 32, 64), PAIRS),
+    sentences.variants(4, (4, 8, 16, 32, 64), PAIRS),
+    starbucks.claims(4, (4, 8, 16, 32, 64), PAIRS, PAIRS, {"plain": 1e-3, "Starbucks": 3e-4}),
+])  # fmt: skip
+def test_claims_asked_of_another_test_say_so_and_ask_nothing_of_sts_b(claims):
+    moved = sentences.on(SNLI, claims)
+    for claim, other in zip(claims, moved, strict=True):
+        assert sentences.METRIC not in {where["metric"] for c in other.conditions for _, where in c.terms}
+        of_scores = any(where["metric"] == sentences.METRIC for c in claim.conditions for _, where in c.terms)
+        assert ("asked of graded SNLI, not of the paper's STS-B" in other.text) == of_scores
+        assert (claim == other) == (not of_scores)
+        assert [(c.name, c.limits) for c in claim.conditions] == [(c.name, c.limits) for c in other.conditions]
+    assert sentences.on(STSB, claims) == claims
+
+
+def test_a_moved_claim_is_judged_by_the_other_tests_rows():
+    (c2,) = (claim for claim in sentences.claims(2, (4, 8), [(1, 4), (2, 8)]) if claim.id == "C2")
+    rows = [
+        {
+            "method": method,
+            "layer": 2,
+            "dim": 8,
+            "metric": tests.metric(test),
+            "seed": seed,
+            "value": value + 0.01 * seed,
+        }
+        for seed in range(3)
+        for test, gap in ((STSB, -9.0), (SNLI, 5.0))
+        for method, value in (("plain", 50 + 0.02 * seed), ("2DMSE", 50 + gap))
+    ]
+    table = pd.DataFrame(rows).assign(tokens=None)
+    verdicts = [stats.judge(sentences.on(test, [c2]), table, "hour").verdict.item() for test in (STSB, SNLI)]
+    assert verdicts == ["not shown", "shown"]
+
+
+def test_names_of_parts_and_metrics():
+    assert (tests.metric(STSB), tests.metric(SNLI, "dev")) == ("STS-B spearman", "graded SNLI dev spearman")
+    assert {"STS-B dev", "graded SNLI dev", "graded SNLI", "SICK-R", "STS12-16", "said"} <= adapting.SETS.keys()
