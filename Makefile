@@ -55,5 +55,5 @@ $(VENV)/.ready: $(VENV)/constraints.txt pyproject.toml setup.py
 	@touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[test,databases]'
 	@touch $@

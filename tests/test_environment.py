@@ -19,8 +19,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {"torch": "pytorch", "huggingface-hub": "huggingface_hub"}
 
 
-def requirements(extra: str = "") -> dict[str, Requirement]:
-    lines = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+def requirements(*extras: str) -> dict[str, Requirement]:
+    lines = [line for name in extras for line in PROJECT["optional-dependencies"][name]] or PROJECT["dependencies"]
     return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
 
 
@@ -31,13 +31,13 @@ def constraints() -> dict[str, str]:
 
 
 def test_every_requirement_has_a_lower_bound_only():
-    for requirement in (requirements() | requirements("test")).values():
+    for requirement in (requirements() | requirements("test", "databases")).values():
         assert re.fullmatch(r">=[\d.]+", str(requirement.specifier)), requirement
 
 
 def test_every_requirement_is_pinned_inside_its_bound():
     pinned = constraints()
-    for name, requirement in (requirements() | requirements("test")).items():
+    for name, requirement in (requirements() | requirements("test", "databases")).items():
         assert Version(pinned[name]) in requirement.specifier, name
 
 
@@ -54,9 +54,9 @@ def test_conda_environment_says_the_same():
     assert conda == expected | {f"python{PROJECT['requires-python']}"}
 
 
-@pytest.mark.parametrize("name", sorted(requirements() | requirements("test")))
+@pytest.mark.parametrize("name", sorted(requirements() | requirements("test", "databases")))
 def test_installed_version_is_inside_the_bound(name):
-    assert Version(version(name)) in (requirements() | requirements("test"))[name].specifier
+    assert Version(version(name)) in (requirements() | requirements("test", "databases"))[name].specifier
 
 
 def test_importing_the_package_is_light():

@@ -127,6 +127,8 @@ LAYERS = {  # what a module may import of the package, besides errors
     "distil": {"distil"},
     "methods": {"cuts", "device", "distil", "losses"},
     "search": {"cuts", "search"},
+    "databases": {"cuts", "databases", "search"},
+    "export": {"cuts", "encoders"},
     "score": {"search", "cuts"},
     "stats": {"stats"},
     "plots": {"plots", "stats"},

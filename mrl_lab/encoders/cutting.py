@@ -1,9 +1,10 @@
 """Cutting: the lowest blocks of a sentence encoder, and its leading dims, as a model that needs nothing of this lab.
 
-Saved is a folder of sentence-transformers: n blocks, the pooling, what stands behind it, prompts, and where to cut
-(2DMSE, arXiv 2402.14776, and Starbucks, arXiv 2410.13230, are deployed so). A model that normalises its vectors does so
-after the cut. Its vectors are checked against the full model's at (n, m) before anything is put in place, and the cut
-says what it loses: few models were trained for it.
+Saved is a folder of sentence-transformers: n blocks, the pooling, what stands behind it, a matrix that nests what was
+not nested (a Dense without bias), prompts, and where to cut (2DMSE, arXiv 2402.14776, and Starbucks, arXiv 2410.13230,
+are deployed so). A model that normalises its vectors does so after the cut. The folder is opened again, and its vectors
+compared with the full model's at (n, m), before it is put in place; and the cut says what it loses: few models were
+trained for it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import copy
 import inspect
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,12 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mrl_lab.cuts import prefix
-from mrl_lab.encoders.elsewhere import pretrained
-from mrl_lab.encoders.texts import PROBE, SentenceEncoder, described, same, through
+from mrl_lab.cuts import check_sizes, prefix
+from mrl_lab.encoders import cards
+from mrl_lab.encoders.texts import SentenceEncoder, described, through
 from mrl_lab.encoders.weights import quietly
 from mrl_lab.errors import RequestError, unknown
 
+CLOSE = 1e-6  # that two vectors may differ by, as a share of the largest number where that is above 1
 MOST = 2_000  # texts that a cut is tried on: similarities are as many as their square
 FLAGS = {  # sentence-transformers' names of a pooling, and what its files call it
     "mean": "mean_tokens",
@@ -35,21 +38,6 @@ FLAGS = {  # sentence-transformers' names of a pooling, and what its files call 
     "weightedmean": "weightedmean_tokens",
     "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
 }
-CARD = """---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags: [sentence-transformers, matryoshka]
----
-
-# A cut sentence encoder
-
-{said}
-
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer("path/to/this/folder")
-    vectors = model.encode(["A text.", "Another one."])  # compared by {similarity}
-"""
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")  # sentence-transformers' names
 SAID = (  # what a cut is tried on where nobody gives texts: ten things, each said twice
     "A man is playing a guitar on the street.",
@@ -84,43 +72,44 @@ def cut(
     similarity: str | None = None,
     texts: Sequence[str] = SAID,
     trained: str = "",
+    matrix: Tensor | None = None,
+    unit: bool | None = None,
+    sizes: Sequence[int] = (),
+    results: Sequence[cards.Result] = (),
 ) -> Path:
     """Save the lowest ``layer`` blocks and leading ``dim`` numbers: ``SentenceTransformer(str(folder))`` opens them.
 
-    Its vectors are ``encoder``'s own of that layer, cut to ``dim``, and of length 1 if those of ``encoder`` are: then a
-    Dense with ones on its diagonal cuts before Normalize. Only index and search get smaller by ``dim``; every token
-    still passes through all d dims of the kept blocks. What the cut loses on ``texts`` is printed, and stands in the
-    folder's README.md.
+    Its vectors are ``encoder``'s own of that layer, turned by ``matrix`` if there is one, cut to ``dim``, and of length
+    1 if ``unit``: a Dense cuts before Normalize. Only index and search get smaller by ``dim``; every token still passes
+    through all d dims of the kept blocks. What the cut loses on ``texts`` is printed, and stands in README.md.
 
     Args:
         folder: made here; must not exist, or be empty.
         similarity: what sentence-transformers compares them by, one of :data:`SIMILARITIES`; None takes the encoder's.
         texts: at least three of yours, to try the cut on.
         trained: how the model was trained for this cut, for the README, such as "Starbucks, 250 steps".
+        matrix: (width, r), such as a rotation, that vectors are multiplied by before they are cut.
+        unit: whether vectors have length 1; None does as the encoder does.
+        sizes: ``matryoshka_dimensions`` that the model may claim, up to dim. results: scores by size, for the README.
 
     Raises:
-        RequestError: a layer or dim out of range, too few texts, a folder in use or out of reach, a model that changes
-            when it is cut, or one with a Dense behind its pooling that is to lose layers.
+        RequestError: a layer, dim, size or matrix that does not fit, too few texts, a folder in use or out of reach, a
+            model that changes when it is cut, or one with a Dense behind its pooling that is to lose layers.
     """
     similarity, texts = similarity or encoder.manner.similarity, list(dict.fromkeys(texts))
     if similarity not in SIMILARITIES:
         raise unknown("similarity", similarity, SIMILARITIES)
     if not 3 <= len(texts) <= MOST:
         raise RequestError(f"a cut is tried on 3 to {MOST:,} different texts; got {len(texts):,}.")
-    place, kept = _free(folder), encoder.keep(layer)
-    whole, small = encoder.vectors(texts), _vectors(encoder, layer, dim, texts)
+    sizes = check_sizes(sizes, dim) if sizes else ()
+    kept, tail = encoder.keep(layer), _tail(encoder, dim, matrix, unit)
+    whole, small = encoder.vectors(texts), _vectors(encoder, layer, dim, tail, texts)
     said = [f"{layer} of {encoder.layers} blocks, {dim} of {whole.shape[1]} numbers.", _lost(whole, small)]
     said += [f"Trained for this cut: {trained}." if trained else "Nothing says that it was trained for this cut."]
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=place.parent) as beside:
-            made = Path(beside) / "model"
-            _write(kept, dim, similarity, made)
-            (made / "README.md").write_text(CARD.format(similarity=similarity, said="\n".join(said)))
-            _check(made, _vectors(encoder, layer, dim, PROBE))
-            os.replace(made, place)
-    except OSError as error:
-        raise RequestError(f"{folder} cannot be written ({error}): give a folder elsewhere.") from error
+    with placed(folder) as made:
+        _write(kept, dim, similarity, sizes, tail, made)
+        (made / "README.md").write_text(cards.text(said, similarity, dim, sizes, results), encoding="utf-8")
+        _check(made, texts, small)
     print(f"{folder}: {' '.join(said)}")
     return Path(folder)
 
@@ -128,19 +117,37 @@ def cut(
 # --------------------------------------------------------------------------------------------- vectors
 
 
+def _tail(encoder: SentenceEncoder, dim: int, matrix: Tensor | None, unit: bool | None) -> list[nn.Module]:
+    """Return the modules behind the pooling of the cut model; one that cuts to ``dim`` stands before a Normalize.
+
+    Raises:
+        RequestError: a matrix that does not fit the vectors.
+    """
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+
+    modules = list(copy.deepcopy(encoder.head).eval().cpu())
+    closing = bool(modules) and described(modules[-1]) == "Normalize"
+    unit, modules = closing if unit is None else unit, modules[:-1] if closing else modules
+    width = through(modules, torch.zeros(1, encoder.d)).shape[1]
+    turn = torch.eye(width) if matrix is None else _fitting(matrix, width)
+    weight = prefix(turn, dim).T.contiguous()  # (dim, width)
+    if matrix is not None or (unit and dim < width):
+        modules.append(Dense(width, dim, bias=False, activation_function=nn.Identity(), init_weight=weight))
+    return [*modules, Normalize()] if unit else modules
+
+
+def _fitting(matrix: Tensor, width: int) -> Tensor:
+    if matrix.ndim != 2 or matrix.shape[0] != width or not matrix.isfinite().all():
+        raise RequestError(
+            f"a matrix for vectors of {width} numbers is ({width}, r) and finite, got {tuple(matrix.shape)}."
+        )
+    return matrix.detach().cpu().float()
+
+
 @torch.no_grad()
-def _vectors(encoder: SentenceEncoder, layer: int, dim: int, texts: Sequence[str]) -> Tensor:
-    """Return the vectors (n, dim) of a cut: of length 1, after the cut, if the full model's are."""
-    behind, unit = _unfinished(encoder)
-    z = prefix(through(behind, encoder.encode(texts)[:, layer]), dim)
-    return normalize(z, dim=1) if unit else z
-
-
-def _unfinished(encoder: SentenceEncoder) -> tuple[list[nn.Module], bool]:
-    """Return the modules behind the pooling without a closing Normalize, and whether there is one."""
-    behind = list(copy.deepcopy(encoder.head).eval().cpu())
-    unit = bool(behind) and described(behind[-1]) == "Normalize"
-    return (behind[:-1] if unit else behind), unit
+def _vectors(encoder: SentenceEncoder, layer: int, dim: int, tail: Sequence[nn.Module], texts: Sequence[str]) -> Tensor:
+    """Return the vectors (n, dim) of a cut."""
+    return prefix(through(tail, encoder.encode(texts)[:, layer]), dim)
 
 
 def _lost(whole: Tensor, small: Tensor) -> str:
@@ -161,12 +168,27 @@ def _lost(whole: Tensor, small: Tensor) -> str:
 # ------------------------------------------------------------------------------------------------ files
 
 
-def _free(folder: str | Path) -> Path:
-    """Return where a folder really is, if a model can be put there.
+@contextmanager
+def placed(folder: str | Path) -> Iterator[Path]:
+    """Give a folder to write into; it becomes ``folder`` at the end, and is gone if anything went wrong.
 
     Raises:
         RequestError: a folder in use, out of reach, or the one that the process is in.
     """
+    place = _free(folder)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=place.parent) as beside:
+            made = Path(beside) / "model"
+            made.mkdir()
+            yield made
+            os.replace(made, place)
+    except OSError as error:
+        raise RequestError(f"{folder} cannot be written ({error}): give a folder elsewhere.") from error
+
+
+def _free(folder: str | Path) -> Path:
+    """Return where a folder really is, if a model can be put there."""
     try:
         place = Path(folder).resolve()
         used = place.exists() and (not place.is_dir() or any(place.iterdir()))
@@ -179,39 +201,36 @@ def _free(folder: str | Path) -> Path:
     return place
 
 
-def _write(encoder: SentenceEncoder, dim: int, similarity: str, folder: Path) -> None:
+def _write(
+    encoder: SentenceEncoder, dim: int, similarity: str, sizes: Sequence[int], tail: Sequence[nn.Module], folder: Path
+) -> None:
     """Write an encoder as sentence-transformers' folder: blocks, words, and a folder for each module behind them."""
+    if sizes:
+        encoder.body.config.update(_claimed(sizes))  # servers such as vLLM read it there
     with quietly():
         encoder.body.save_pretrained(folder)
         encoder.tokenizer.save_pretrained(folder)
-    behind = _behind(encoder, dim)
+    behind = {f"{i}_{type(module).__name__}": module for i, module in enumerate(tail, 2)}
     for place, module in behind.items():
         (folder / place).mkdir()
         module.save(str(folder / place))
-    for name, content in _description(encoder, dim, similarity, list(behind)).items():
+    for name, content in _description(encoder, dim, similarity, sizes, list(behind)).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content, indent=2))
 
 
-def _behind(encoder: SentenceEncoder, dim: int) -> dict[str, nn.Module]:
-    """Return the modules behind the pooling, by their folders; one that cuts to ``dim`` stands before a Normalize."""
-    from sentence_transformers.sentence_transformer.modules import Dense, Normalize
-
-    modules, unit = _unfinished(encoder)
-    if unit:
-        width = through(modules, torch.zeros(1, encoder.d)).shape[1]
-        ones = {"activation_function": nn.Identity(), "init_weight": torch.eye(dim, width)}
-        modules += [Dense(width, dim, bias=False, **ones)] if dim < width else []
-        modules.append(Normalize())
-    return {f"{i}_{type(module).__name__}": module for i, module in enumerate(modules, 2)}
+def _claimed(sizes: Sequence[int]) -> dict[str, object]:
+    return {"is_matryoshka": True, "matryoshka_dimensions": list(sizes)} if sizes else {}
 
 
-def _description(encoder: SentenceEncoder, dim: int, similarity: str, behind: Sequence[str]) -> dict[str, object]:
+def _description(
+    encoder: SentenceEncoder, dim: int, similarity: str, sizes: Sequence[int], behind: Sequence[str]
+) -> dict[str, object]:
     """Return sentence-transformers' files {name: content}, by names that its older versions read too."""
     folders = ["", "1_Pooling", *behind]
     kinds = ["Transformer", *(folder.partition("_")[2] for folder in folders[1:])]
     modes = [encoder.pooling] if isinstance(encoder.pooling, str) else encoder.pooling
-    asked = {"truncate_dim": dim, "similarity_fn_name": similarity}
+    asked = {"truncate_dim": dim, "similarity_fn_name": similarity} | _claimed(sizes)
     return {
         "modules.json": [
             {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
@@ -232,7 +251,15 @@ def _without_pooler(encoder: SentenceEncoder) -> dict[str, dict]:
     return {"model_args": {"add_pooling_layer": False}} if has_the_switch else {}
 
 
-def _check(folder: Path, expected: Tensor) -> None:
-    """Raise RequestError unless sentence-transformers makes the expected vectors (2, dim) of :data:`PROBE`."""
-    if not same(pretrained(folder).vectors(PROBE), expected):
-        raise RequestError("a model of these blocks alone gives other vectors than the full one: nothing was saved.")
+def _check(folder: Path, texts: Sequence[str], expected: Tensor) -> None:
+    """Raise RequestError unless sentence-transformers makes the expected vectors (n, dim) of the texts."""
+    from sentence_transformers import SentenceTransformer
+
+    with quietly():
+        theirs = torch.from_numpy(SentenceTransformer(str(folder), device="cpu").encode(list(texts)))
+    apart = (theirs - expected).abs().max() / expected.abs().max().clamp(min=1) if theirs.shape == expected.shape else 1
+    if not apart <= CLOSE:
+        raise RequestError(
+            f"a model of these blocks alone gives other vectors than the full one ({apart:.1g} apart, {CLOSE:g} is "
+            "allowed): nothing was saved."
+        )
