@@ -106,7 +106,7 @@ def vectors(
     lines, results = LINES.format(d=d, dim=dim), _results(scores, dataset)
     told = {"d": d, "dim": dim, "sizes": ", ".join(map(str, sizes)), "lines": lines, "table": cards.table(results)}
     with cutting.placed(folder) as made:
-        save_file({"matrix": given[:, :dim].contiguous()}, made / "matrix.safetensors")
+        save_file({"matrix": given[:, :dim].clone(memory_format=torch.contiguous_format)}, made / "matrix.safetensors")
         (made / "apply.py").write_text(lines, encoding="utf-8")
         (made / "README.md").write_text(ABOUT.format(**told), encoding="utf-8")
         _check(made, given, sizes)

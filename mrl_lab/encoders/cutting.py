@@ -129,19 +129,21 @@ def _tail(encoder: SentenceEncoder, dim: int, matrix: Tensor | None, unit: bool 
     closing = bool(modules) and described(modules[-1]) == "Normalize"
     unit, modules = closing if unit is None else unit, modules[:-1] if closing else modules
     width = through(modules, torch.zeros(1, encoder.d)).shape[1]
-    turn = torch.eye(width) if matrix is None else _fitting(matrix, width)
-    weight = prefix(turn, dim).T.contiguous()  # (dim, width)
+    turn = torch.eye(width) if matrix is None else _fitting(matrix, width, encoder.manner.dim)
+    weight = prefix(turn, dim).T.clone(memory_format=torch.contiguous_format)  # (dim, width), not a view
     if matrix is not None or (unit and dim < width):
         modules.append(Dense(width, dim, bias=False, activation_function=nn.Identity(), init_weight=weight))
     return [*modules, Normalize()] if unit else modules
 
 
-def _fitting(matrix: Tensor, width: int) -> Tensor:
-    if matrix.ndim != 2 or matrix.shape[0] != width or not matrix.isfinite().all():
+def _fitting(matrix: Tensor, width: int, own: int | None) -> Tensor:
+    """Return a matrix (width, r); rows of zeros stand for what the model's ``own`` cut leaves out already."""
+    seen = min(own or width, width)
+    if matrix.ndim != 2 or matrix.shape[0] != seen or not matrix.isfinite().all():
         raise RequestError(
-            f"a matrix for vectors of {width} numbers is ({width}, r) and finite, got {tuple(matrix.shape)}."
+            f"a matrix for vectors of {seen} numbers is ({seen}, r) and finite, got {tuple(matrix.shape)}."
         )
-    return matrix.detach().cpu().float()
+    return nn.functional.pad(matrix.detach().cpu().float(), (0, 0, 0, width - seen))
 
 
 @torch.no_grad()
