@@ -11,6 +11,7 @@ from mrl_lab.plots.curves import against, curve, curve_and_ratio, differences, f
 from mrl_lab.plots.forest import forest
 from mrl_lab.plots.grids import cells, heatmap
 from mrl_lab.plots.pictures import neighbours, nesting, picture_grid, reranked, told
+from mrl_lab.plots.shares import beside_rivals, frontiers
 from mrl_lab.plots.style import AXES, GRID, INK, LOOKS, looks, metric_name, seeds_in_words, use_style
 
 __all__ = [
@@ -19,12 +20,14 @@ __all__ = [
     "INK",
     "LOOKS",
     "against",
+    "beside_rivals",
     "cells",
     "curve",
     "curve_and_ratio",
     "differences",
     "forest",
     "frontier",
+    "frontiers",
     "heatmap",
     "learning_curve",
     "looks",
