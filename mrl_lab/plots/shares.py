@@ -70,7 +70,7 @@ def _picked(rows: pd.DataFrame, cost: str, methods: Sequence[str] | None) -> pd.
     nested = rows[~rows["rival"]]
     for method in methods or ():
         if method not in set(nested["method"]):
-            raise unknown("method", method, nested["method"].unique())
+            raise unknown(f"method with {cost}:", method, nested["method"].unique())
     shown = nested[nested["method"].isin(methods or nested["method"].unique()) & nested[cost].notna()]
     if shown.empty:
         raise RequestError(f"{cost} were measured for none of {', '.join(methods or nested['method'].unique())}.")

@@ -14,7 +14,6 @@ the whole. Shares are paired by seed. What a cut saves differs by method:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from mrl_lab.errors import RequestError
 BUDGETS = ("seconds", "minutes", "hour", "night", "gpu", "paper")  # from weak to strong evidence
 COSTS = ("bytes", "operations", "milliseconds")
 AXES = ["layer", "dim", "tokens"]
+RIVAL = "rival of "  # before the name of a method
 HOW = "make some with mrl-lab run --all --budget minutes, or name a folder of runs: -p reports FOLDER"
 
 
@@ -126,7 +126,7 @@ def shares(reports: Path) -> pd.DataFrame:
         print(f"no finished run, so left out: {', '.join(lacking)}")
     if "02_adaptive_search" in scores and "01_mrl" in scores:
         parts.append(_searched(scores["02_adaptive_search"]))
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True).astype(dict.fromkeys(("value", *COSTS), float))
 
 
 def _of(name: str, study: Study, scores: pd.DataFrame) -> pd.DataFrame:
@@ -135,7 +135,7 @@ def _of(name: str, study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["tokens"].isna() | (rows["tokens"] > 0)]
     whole = rows.loc[rows["method"] == study.method, AXES].max()
     plain = rows[(rows["method"] == study.plain) & _equal(rows, whole)].groupby("seed")["value"].mean()
-    both = {study.method: name, study.rival: f"rival of {name}"}
+    both = {study.method: name, study.rival: f"{RIVAL}{name}"}
     mine = rows[rows["method"].isin(both) & rows["seed"].isin(plain.index)]
     mine = mine.assign(
         rival=mine["method"] != study.method,
@@ -209,6 +209,7 @@ def cheapest(table: pd.DataFrame, cost: str, keep: float) -> pd.DataFrame:
     mean where there are no seeds for one. A method that cannot is not there."""
     rows = frontier(table, cost)
     enough = rows[rows["low"].fillna(rows["mean"]) >= keep].drop_duplicates("method")
+    enough = enough.sort_values("method", key=lambda names: names.str.removeprefix(RIVAL), kind="stable")
     return enough.assign(cut=[words(*axes) for axes in enough[AXES].itertuples(index=False)])
 
 
@@ -235,7 +236,7 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
     return rows.dropna(subset=["value"]).reset_index(drop=True)
 
 
-def told(table: pd.DataFrame, cost: str, keep: Sequence[float] | float) -> str:
+def told(table: pd.DataFrame, cost: str, keep: float) -> str:
     """Return :func:`cheapest` as HTML, for a slider."""
     rows = cheapest(table, cost, keep)
     lacking = sorted(set(table.loc[~table["rival"], "method"]) - set(rows["method"]))
