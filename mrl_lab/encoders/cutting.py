@@ -104,7 +104,8 @@ def cut(
     sizes = check_sizes(sizes, dim) if sizes else ()
     kept, tail = encoder.keep(layer), _tail(encoder, dim, matrix, unit)
     whole, small = encoder.vectors(texts), _vectors(encoder, layer, dim, tail, texts)
-    said = [f"{layer} of {encoder.layers} blocks, {dim} of {whole.shape[1]} numbers.", _lost(whole, small)]
+    turned = "" if matrix is None else ", turned by a matrix before the cut"
+    said = [f"{layer} of {encoder.layers} blocks, {dim} of {whole.shape[1]} numbers{turned}.", _lost(whole, small)]
     said += [f"Trained for this cut: {trained}." if trained else "Nothing says that it was trained for this cut."]
     with placed(folder) as made:
         _write(kept, dim, similarity, sizes, tail, made)
