@@ -60,13 +60,13 @@ def model(
 
     Args:
         dim: numbers that a vector keeps. layer: blocks that are kept from the bottom, all by default.
-        matrix: (width, r), or an adaptor that is one matrix; vectors are multiplied by it before they are cut.
+        matrix: (width, r), or what has one (an adaptor, a rotation); vectors are multiplied by it before they are cut.
         sizes: that the model may be cut to, written as ``matryoshka_dimensions``: those that were trained or tried.
         scores: rows of the tidy table (dim, metric, value), for the card's ``model-index``; means over seeds.
         dataset: that they were measured on. how: for :func:`mrl_lab.encoders.cutting.cut`: similarity, texts, trained.
 
     Raises:
-        RequestError: an adaptor with an MLP, which is no matrix; scores without their columns; or what ``cut`` refuses.
+        RequestError: a way that is more than a matrix (an MLP, a mean); scores without their columns; or what ``cut`` refuses.
     """
     similarity = how.get("similarity") or encoder.manner.similarity
     return cutting.cut(
@@ -125,13 +125,17 @@ def _check(made: Path, matrix: Tensor, sizes: Sequence[int]) -> None:
 
 
 def _matrix(given: Tensor | nn.Module) -> Tensor:
-    """Return the matrix (d, r) of an adaptor, or the one that is given, as float32."""
-    if getattr(given, "bend", None) is not None:
-        raise RequestError(
-            "an adaptor with an MLP is no matrix, and neither sentence-transformers nor five lines can hold it: give "
-            "the one that is a matrix (hidden = 0)."
-        )
-    matrix = getattr(given, "matrix", given)
+    """Return the matrix (d, r) of an adaptor, or of another way to turn vectors, or the one that is given, in float32.
+
+    Raises:
+        RequestError: a way that does more than multiply by a matrix, or no matrix at all.
+    """
+    matrix = given if isinstance(given, Tensor) else getattr(given, "matrix", None)
+    more = {"bend": "has an MLP before its matrix: take one without (hidden = 0)"}
+    more |= {"mean": "takes a mean off before it turns: take the rotation that does not, such as an SVD"}
+    for name, what in more.items():
+        if not isinstance(given, Tensor) and getattr(given, name, None) is not None:
+            raise RequestError(f"this way {what}, for what is saved is a matrix alone.")
     if not isinstance(matrix, Tensor) or matrix.ndim != 2 or not matrix.is_floating_point():
         raise RequestError(f"a matrix (d, r) of floating point numbers is wanted, got {type(given).__name__}.")
     if not matrix.isfinite().all():

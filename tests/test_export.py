@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -109,8 +110,12 @@ def test_an_adaptor_leaves_as_its_matrix_and_one_with_an_mlp_does_not(tmp_path):
     expected = unit_prefix(ours.vectors(SOME) @ rotation(), 8)
     torch.testing.assert_close(embedded(folder), expected, rtol=0, atol=1e-6)
     for save in (lambda where, m: export.model(ours, where, 8, matrix=m), lambda where, m: export.vectors(m, where, 8)):
-        with pytest.raises(RequestError, match="an adaptor with an MLP is no matrix"):
+        with pytest.raises(RequestError, match="has an MLP before its matrix"):
             save(tmp_path / "bent", Adaptor(nn.Linear(32, 32)))
+        with pytest.raises(RequestError, match="takes a mean off before it turns"):
+            save(tmp_path / "bent", SimpleNamespace(matrix=rotation(), mean=torch.ones(32)))
+        with pytest.raises(RequestError, match="is wanted, got SimpleNamespace"):
+            save(tmp_path / "bent", SimpleNamespace(matrix=None))
     assert not (tmp_path / "bent").exists()
 
 
