@@ -66,7 +66,8 @@ def model(
         dataset: that they were measured on. how: for :func:`mrl_lab.encoders.cutting.cut`: similarity, texts, trained.
 
     Raises:
-        RequestError: a way that is more than a matrix (an MLP, a mean); scores without their columns; or what ``cut`` refuses.
+        RequestError: a way that is more than a matrix (an MLP, a mean); scores without their columns; or what
+            ``cut`` refuses.
     """
     similarity = how.get("similarity") or encoder.manner.similarity
     return cutting.cut(

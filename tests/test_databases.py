@@ -82,15 +82,18 @@ def test_a_statement_is_planned_anew_under_each_setting(connection):
 
     def scans():
         connection.execute("SELECT pg_stat_force_next_flush();")
-        return connection.execute("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'items_prefix';")
+        counted = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'items_whole';"
+        return connection.execute(counted).fetchone()[0]
 
-    statement, before = postgres.SEARCH.format(**SIZES), scans().fetchone()[0]
-    for query in QUERIES:
-        postgres.asked(connection, statement, (postgres.NEVER_INDEX,), query)
-    assert scans().fetchone()[0] == before
-    for query in QUERIES:
-        postgres.asked(connection, statement, (postgres.NEVER_SCAN,), query)
-    assert scans().fetchone()[0] == before + len(QUERIES)
+    statement = postgres.SEARCH_WHOLE.format(**SIZES)
+    connection.execute(postgres.INDEX_WHOLE)
+    try:
+        for setting, expected in ((postgres.NEVER_INDEX, 0), (postgres.NEVER_SCAN, len(QUERIES))):
+            for query in QUERIES:
+                postgres.asked(connection, statement, (setting,), query)
+            assert scans() == expected, setting
+    finally:
+        connection.execute("DROP INDEX items_whole;")
 
 
 def test_the_script_runs_as_it_is_printed():
