@@ -48,7 +48,8 @@ def patch_loss(scores: Tensor, targets: Tensor, mask: Tensor, temperature: float
 def koleo(z: Tensor, eps: float = 1e-8) -> Tensor:
     """Return - mean over rows of log(distance to the nearest other row) of z (B, d), rows at length 1.
 
-    The entropy of Kozachenko and Leonenko (Sablayrolles et al., ICLR 2019). ``eps`` keeps copies finite.
+    The entropy of Kozachenko and Leonenko (Sablayrolles et al., ICLR 2019). ``eps`` keeps copies finite (as released,
+    it is added to the distance and to each coordinate's difference).
 
     Raises:
         RequestError: a single row, which has no neighbour.
