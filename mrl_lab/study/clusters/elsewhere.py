@@ -6,7 +6,6 @@ Methods are called :data:`NAME` and "NAME, WAY", so that no row stands for a stu
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from transformers.utils import cached_file
 
 from mrl_lab import runs, score
 from mrl_lab.cuts import halvings
-from mrl_lab.data import Labelled
+from mrl_lab.data import Labelled, digests
 from mrl_lab.encoders.patches import PretrainedViT
 from mrl_lab.study.clusters import prefixes, removal
 from mrl_lab.study.clusters.canvases import Canvases, embedded
@@ -52,12 +51,7 @@ def opened(name_or_path: str, side: int = 224) -> Elsewhere:
         about = {"name": name_or_path, "place": f"the hub, revision {folder.name}"}
     about["licence"] = "not known here: read its card"
     files = sorted(file for kind in READ for file in folder.glob(kind))
-    return Elsewhere(encoder, [about | {"file": file.name, "sha256": _sha256(file)} for file in files])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Elsewhere(encoder, [about | {"file": file.name, "sha256": digests.of_file(file)} for file in files])
 
 
 def scored(
