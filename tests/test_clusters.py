@@ -1,5 +1,7 @@
 """Studies of nested clusters on the digits: scores against peers, canvases and removal against the plain way."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import torch
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, one_hot
 
 from mrl_lab import data, score, stats
 from mrl_lab.claims.clustering import claims
@@ -17,7 +19,7 @@ from mrl_lab.encoders.patches import PretrainedViT
 from mrl_lab.errors import RequestError
 from mrl_lab.methods import rasa
 from mrl_lab.methods.masks import CyclicMask, InverseBlockMask
-from mrl_lab.study.clusters import canvases, cost, figures, levels, prefixes, removal, students
+from mrl_lab.study.clusters import canvases, cost, elsewhere, figures, levels, prefixes, removal, students
 from mrl_lab.study.models import embed
 from mrl_lab.study.pictures import states
 
@@ -146,28 +148,66 @@ def test_a_step_with_five_levels_costs_little_more_and_what_it_keeps_is_counted(
     assert table.loc["slice", "memory ratio"] > 1
 
 
-def test_a_pretrained_transformer_from_disk_goes_through_the_same_scores(digits, made, tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny DINOv2 with registers, as transformers saves it; its 3 x 3 patches are no whole pixels of a canvas."""
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4, "image_size": 16}
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 6, "image_size": 18}
     torch.manual_seed(0)
-    Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**small, num_register_tokens=2)).save_pretrained(tmp_path)
-    encoder = PretrainedViT(str(tmp_path), side=16).eval()
-    assert encoder.patches(made.data.test.images[:3]).shape == (3, 16, 32)
-    rows = score.table(prefixes.by_cut(states(encoder, digits), "DINOv2", (8, 32), 0))
-    assert set(rows.method) == {"DINOv2", "DINOv2, random dims", "DINOv2, PCA", "DINOv2, top variance"}
-    z = [encoder.patches(getattr(made.data, part).images) for part in ("train", "test")]
-    found = removal.compared(*removal.sides(z, made), made.empty, 0, 2, 20)
-    assert found[found.metric == "affine R2"].set_index("method").value["cross-covariance"] < 0.05
-    with pytest.raises(RequestError, match="whole patches of 4"):
-        PretrainedViT(str(tmp_path), side=18)
+    Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**small, num_register_tokens=2)).save_pretrained(tmp_path / "it")
+    return tmp_path / "it"
+
+
+def test_a_pretrained_transformer_from_disk_goes_through_the_same_scores(digits, made, folder, monkeypatch):
+    model = elsewhere.opened(str(folder), side=18)
+    assert model.encoder.patches(made.data.test.images[:3]).shape == (3, 9, 32)
+    found = elsewhere.scored(model, digits, made, steps=2, pictures=20)
+    by_size = found[found.metric == "knn"]
+    assert {name: rows.dim.tolist() for name, rows in by_size.groupby("method")} == {
+        name: [2, 4, 8, 16, 32] for name in elsewhere.CUTS
+    }
+    f = states(model.encoder, digits)
+    right = score.knn(f.z, f.database, f.database_y, f.y, model.sizes)
+    assert by_size[by_size.method == "pretrained"].set_index("dim").value.to_dict() == pytest.approx(right)
+    position = found[found.metric == "affine R2"].set_index("method").value
+    ways = removal.removals(removal.Patches(torch.randn(4, 9, 32), torch.zeros(4, 9), (3, 3)), 0, 2)
+    assert position.index.tolist() == [f"pretrained, {way}" for way in ways], "no row stands for a student's"
+    assert position["pretrained, cross-covariance"] < 0.05 < position["pretrained, raw"]
+    assert not set(found.method) & {"slice", "none", "raw", "cross-covariance", "RASA, as released"}
+    monkeypatch.setattr(prefixes, "by_cut", lambda *_: pytest.fail("scored again"))
+    pd.testing.assert_frame_equal(elsewhere.scored(model, digits, made, steps=2, pictures=20), found)
+
+
+def test_weights_made_elsewhere_are_noted_by_the_checksum_of_each_file(folder, digits, made):
+    (folder / "README.md").write_text("not read")
+    (folder / "pytorch_model.bin").write_bytes(b"not read either")
+    found = elsewhere.opened(str(folder), side=18).provenance
+    digests = {record["file"]: record["sha256"] for record in found}
+    assert digests == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("config.json", "model.safetensors")
+    }
+    assert {record["name"] for record in found} == {"it"}
+    assert {record["place"] for record in found} == {"a folder of one's own"}
+    first = elsewhere.scored(elsewhere.opened(str(folder), side=18), digits, made, steps=1, pictures=10)
+    model = PretrainedViT(str(folder), side=18)
+    torch.nn.init.normal_(model.body.encoder.layer[0].mlp.fc1.weight)
+    model.body.save_pretrained(folder)
+    again = elsewhere.scored(elsewhere.opened(str(folder), side=18), digits, made, steps=1, pictures=10)
+    assert not again.value.equals(first.value), "other weights in the same folder are another result"
+
+
+def test_what_is_no_transformer_for_these_pictures_is_refused(folder):
+    with pytest.raises(RequestError, match="whole patches of 6"):
+        elsewhere.opened(str(folder), side=20)
     with pytest.raises(RequestError, match="no vision transformer"):
-        PretrainedViT(str(tmp_path / "nowhere"))
+        elsewhere.opened(str(folder / "nowhere"))
 
 
 def test_levels_stand_beside_k_means_with_as_many_clusters(digits):
     plain = students.variants(STUDENT, ["none"])["none"]
-    found = levels.clustered(STUDENT, plain, digits, LESSON, 0).set_index(["method", "metric", "dim"]).value
+    lesson = students.Lesson(steps=20, batch=64)  # after six, two to four prototypes are in use: nothing nests yet
+    found = levels.clustered(STUDENT, plain, digits, lesson, 0).set_index(["method", "metric", "dim"]).value
     for m, k in {4: 16, 8: 16, 16: 32, 32: 64}.items():
         assert found["slice", "clusters", m] <= k
         assert found["none, k-means", "clusters", m] <= k
@@ -197,6 +237,12 @@ def test_a_patch_has_the_label_of_most_of_its_pixels(digits, made):
             assert counts[made.test_y[i, p]] == counts.max()
     assert torch.equal(made.at((4, 4)).test_y, made.test_y)
     assert made.at((8, 8)).train_y.shape == (128, 64)
+    whole = one_hot(pixels, 11).bool()  # of the last canvas; 5 x 5 patches of 3.2 pixels touch 4 or 5 of them
+    for p, label in enumerate(made.at((5, 5)).test_y[19]):
+        r, c = p // 5 * 16 / 5, p % 5 * 16 / 5
+        touched = whole[int(r) : -int(-(r + 3.2) // 1), int(c) : -int(-(c + 3.2) // 1)]
+        counts = touched.flatten(0, 1).sum(0)
+        assert counts[label] == counts.max()
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +253,7 @@ def patches():
     z = torch.randn(200, 16, 24, generator=draw)
     z[..., :2] += 4 * rasa.positions((4, 4)).float()
     z[..., 2] += 3 * rasa.positions((4, 4)).float().square().sum(1)
-    z[..., 5:8] += 4 * torch.nn.functional.one_hot(y, 3)
+    z[..., 5:8] += 4 * one_hot(y, 3)
     return [removal.Patches(z[half], y[half], (4, 4)) for half in (slice(0, 100), slice(100, 200))]
 
 

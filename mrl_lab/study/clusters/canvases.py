@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, one_hot
+from torch.nn.functional import adaptive_avg_pool2d, one_hot
 
 from mrl_lab import runs
 from mrl_lab.data import Labelled, Split
@@ -45,9 +45,8 @@ class Canvases:
         return len(self.data.classes)
 
     def at(self, grid: tuple[int, int]) -> Canvases:
-        """Return the same canvases with labels for other patches, whole pixels each."""
-        patch = self.data.train.images.shape[-1] // grid[0]
-        labels = [patch_labels(self.made[part], self.thing, patch, self.empty) for part in ("train", "test")]
+        """Return the same canvases with labels for the patches of another grid, whatever number of pixels they are."""
+        labels = [patch_labels(self.made[part], self.thing, grid, self.empty) for part in ("train", "test")]
         return Canvases(self.data, self.made, self.thing, *labels, grid)
 
 
@@ -63,12 +62,16 @@ def canvases(
     nothing = Split(splits["train"].images[:0], splits["train"].labels[:0])
     whole = (source.classes, mean, std, source.provenance)
     data = Labelled(name, key, splits["train"], nothing, splits["test"], *whole)
-    labels = [patch_labels(made[part], thing, patch, len(source.classes)) for part in ("train", "test")]
-    return Canvases(data, made, thing, *labels, (side // patch, side // patch))
+    grid = (side // patch, side // patch)
+    labels = [patch_labels(made[part], thing, grid, len(source.classes)) for part in ("train", "test")]
+    return Canvases(data, made, thing, *labels, grid)
 
 
-def patch_labels(made: Scenes, thing: int, patch: int, classes: int) -> Tensor:
-    """Return the label (N, t) that most pixels of each patch have; ``classes`` where most are empty."""
+def patch_labels(made: Scenes, thing: int, grid: tuple[int, int], classes: int) -> Tensor:
+    """Return the label (N, t) that most pixels of each patch have; ``classes`` where most are empty.
+
+    Where patches are not whole pixels, a patch has all pixels that it touches.
+    """
     n, _, side, _ = made.images.shape
     pixels = torch.full((n, side, side), classes)
     at = torch.arange(side)
@@ -78,7 +81,7 @@ def patch_labels(made: Scenes, thing: int, patch: int, classes: int) -> Tensor:
             rows, columns = ((at >= start) & (at < start + thing) for start in (top, left))  # (N, side) each
             here = rows[:, :, None] & columns[:, None] & (made.grids[:, r, c] != EMPTY)[:, None, None]
             pixels = torch.where(here, made.grids[:, r, c, None, None], pixels)
-    shares = avg_pool2d(one_hot(pixels, classes + 1).movedim(-1, 1).float(), patch)  # (N, C + 1, h, w)
+    shares = adaptive_avg_pool2d(one_hot(pixels, classes + 1).movedim(-1, 1).float(), grid)  # (N, C + 1, h, w)
     return shares.argmax(1).flatten(1)  # (N, h, w) -> (N, t)
 
 
