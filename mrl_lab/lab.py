@@ -158,11 +158,17 @@ def sweep(
 
     Args:
         recipes: one for all, or one a method.
+
+    Returns:
+        The tidy table; a task that answers in several ways adds the way to the method's name, such as ", PCA".
     """
     chosen = dict.fromkeys(methods, recipes) if isinstance(recipes, Recipe) else recipes
     wanted = [(name, one, seed) for seed in seeds for name, some in methods.items() for one in _several(some)]
     found = workers.each(asked, [(one, task, chosen[name], seed, split) for name, one, seed in wanted])
-    named = [table.assign(method=name, seed=seed) for (name, _, seed), table in zip(wanted, found, strict=True)]
+    named = [
+        table.assign(method=name + table["method"].fillna(""), seed=seed)
+        for (name, _, seed), table in zip(wanted, found, strict=True)
+    ]
     return pd.concat(named, ignore_index=True)
 
 

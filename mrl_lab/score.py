@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mrl_lab import search
 from mrl_lab.cuts import stored_bytes, unit_prefix
+from mrl_lab.errors import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("method", "seed", "layer", "dim", "tokens", "metric", "value", "n", "bytes", "flops", "seconds")
+
+NULLS = 20  # permutations of the null of the nesting score
 
 
 @torch.no_grad()
@@ -126,6 +130,42 @@ def ndcg(gains: Tensor, ideal: Tensor) -> Tensor:
     """
     discount = 1 / torch.arange(2, gains.shape[1] + 2, dtype=torch.float64).log2()
     return (gains.double() @ discount) / (ideal.double() @ discount).clamp(min=1e-12)
+
+
+def purity(clusters: np.ndarray, y: np.ndarray) -> float:
+    """Share of items whose class is the commonest of their cluster; 1 for clusters of a single item."""
+    return sum(np.bincount(y[clusters == c]).max() for c in np.unique(clusters)) / len(y)
+
+
+def agreement(clusters: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Return purity, NMI, AMI in per cent, and how many clusters are in use; AMI alone is corrected for chance."""
+    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+
+    return {
+        "purity": 100 * purity(clusters, y),
+        "NMI": 100 * normalized_mutual_info_score(y, clusters),
+        "AMI": 100 * adjusted_mutual_info_score(y, clusters),
+        "clusters": float(len(np.unique(clusters))),
+    }
+
+
+def nesting(coarse: np.ndarray, fine: np.ndarray) -> float:
+    """Return 1 - H(coarse | fine) / H(coarse): 1 where every fine cluster lies inside one coarse cluster.
+
+    Raises:
+        RequestError: partitions of different numbers of items.
+    """
+    from sklearn.metrics import homogeneity_score
+
+    if len(coarse) != len(fine):
+        raise RequestError(f"two partitions of the same items are compared, got {len(coarse)} and {len(fine)} items.")
+    return float(homogeneity_score(coarse, fine))
+
+
+def nesting_null(coarse: np.ndarray, fine: np.ndarray, seed: int) -> float:
+    """Return the mean nesting score when ``fine`` is shuffled: many fine clusters look nested by chance."""
+    draw = np.random.default_rng(seed)
+    return float(np.mean([nesting(coarse, draw.permutation(fine)) for _ in range(NULLS)]))
 
 
 def tidy(

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, one_hot
 
-from mrl_lab import runs
 from mrl_lab.data import Labelled, Split
 from mrl_lab.data.labelled import statistics
 from mrl_lab.data.scenes import EMPTY, Scenes, scenes
 from mrl_lab.encoders.patches import PatchViT, PretrainedViT
-from mrl_lab.study.clusters.students import Lesson, Student, learned
-from mrl_lab.study.models import settings
+from mrl_lab.lab import Recipe, kept, trained
+from mrl_lab.study.clusters.students import Student
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +37,11 @@ class Canvases:
     train_y: Tensor
     test_y: Tensor
     grid: tuple[int, int]
+
+    @property
+    def key(self) -> dict:
+        """What identifies them, and the patches that they are cut into."""
+        return {"canvases": self.data.key, "grid": self.grid}
 
     @property
     def empty(self) -> int:
@@ -85,14 +89,11 @@ def patch_labels(made: Scenes, thing: int, grid: tuple[int, int], classes: int) 
     return shares.argmax(1).flatten(1)  # (N, h, w) -> (N, t)
 
 
-def patch_features(spec: Student, made: Canvases, lesson: Lesson, seed: int) -> tuple[Tensor, Tensor]:
-    """Features (N, t, d) of the patches of training and of test canvases, by the student's teacher."""
-
-    def make() -> dict[str, Tensor]:
-        return dict(zip(("train", "test"), embedded(learned(spec, made.data, lesson, seed).encoder, made), strict=True))
-
-    found = runs.remember(settings("patch features", spec, made.data, lesson, seed), make)
-    return found["train"], found["test"]
+@kept
+def patch_features(spec: Student, made: Canvases, recipe: Recipe, seed: int) -> dict[str, Tensor]:
+    """Features (N, t, d) of the patches of training ("train") and test canvases, by the student's teacher."""
+    encoder = trained(spec, made, recipe, seed).teacher.encoder
+    return dict(zip(("train", "test"), embedded(encoder, made), strict=True))
 
 
 def embedded(encoder: PatchViT | PretrainedViT, made: Canvases, **where: int) -> tuple[Tensor, Tensor]:

@@ -12,10 +12,11 @@ from pathlib import Path
 import pandas as pd
 from transformers.utils import cached_file
 
-from mrl_lab import runs, score
+from mrl_lab import score
 from mrl_lab.cuts import halvings
 from mrl_lab.data import Labelled, digests
 from mrl_lab.encoders.patches import PretrainedViT
+from mrl_lab.lab import kept
 from mrl_lab.study.clusters import prefixes, removal
 from mrl_lab.study.clusters.canvases import Canvases, embedded
 from mrl_lab.study.pictures import states
@@ -55,17 +56,21 @@ def opened(name_or_path: str, side: int = 224) -> Elsewhere:
 
 
 def scored(
-    model: Elsewhere, data: Labelled, made: Canvases, steps: int = removal.STEPS, pictures: int = 400
+    name_or_path: str, data: Labelled, made: Canvases, steps: int = removal.STEPS, pictures: int = 400
 ) -> pd.DataFrame:
     """Rows of both: knn by size of every way to keep some dims, and every probe of position and content of patches."""
-    encoder = model.encoder
+    files = {record["file"]: record["sha256"] for record in opened(name_or_path).provenance}
+    return _scored(name_or_path, files, data, made, steps, pictures)
 
-    def make() -> pd.DataFrame:
-        rows = prefixes.by_cut(states(encoder, data), NAME, model.sizes, 0)
-        sides = removal.sides(embedded(encoder, made), made.at(encoder.grid))
-        position = removal.compared(*sides, made.empty, 0, steps, pictures)
-        return pd.concat([score.table(rows), position.assign(method=f"{NAME}, " + position.method)], ignore_index=True)
 
-    files = {record["file"]: record["sha256"] for record in model.provenance}
-    key = {"what": "elsewhere", "files": files, "grid": encoder.grid, "data": data.key, "canvases": made.data.key}
-    return runs.remember(key | {"steps": steps, "pictures": pictures}, make)
+@kept
+def _scored(
+    name_or_path: str, files: dict[str, str], data: Labelled, made: Canvases, steps: int, pictures: int
+) -> pd.DataFrame:
+    """``files``: what the model's files hold, so that other weights under the same name are another result."""
+    model = opened(name_or_path)
+    rows = prefixes.by_cut(states(model.encoder, data), NAME, model.sizes, 0)
+    z = dict(zip(("train", "test"), embedded(model.encoder, made), strict=True))
+    sides = removal.sides(z, made.at(model.encoder.grid))
+    position = removal.compared(*sides, made.empty, 0, steps, pictures)
+    return pd.concat([score.table(rows), position.assign(method=f"{NAME}, " + position.method)], ignore_index=True)

@@ -16,7 +16,7 @@ Position fades from block to block of a small model: :func:`by_layer` looks at e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +30,11 @@ from sklearn.neural_network import MLPRegressor
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mrl_lab import runs, score
+from mrl_lab import score
+from mrl_lab.lab import Recipe, kept, trained
 from mrl_lab.methods import baselines, rasa
 from mrl_lab.study.clusters.canvases import Canvases, embedded, patch_features
-from mrl_lab.study.clusters.students import Lesson, Student, learned
-from mrl_lab.study.models import settings
+from mrl_lab.study.clusters.students import Student
 
 Removal = Callable[[Tensor], Tensor]  # features (n, t, D) -> features (n, t, D)
 STEPS = 8  # of RASA, as in the paper
@@ -84,44 +84,35 @@ def removals(train: Patches, seed: int, steps: int = STEPS) -> dict[str, Removal
     }
 
 
+@kept
 def scored(
-    spec: Student, made: Canvases, lesson: Lesson, seed: int, steps: int = STEPS, pictures: int = 400
+    spec: Student, made: Canvases, recipe: Recipe, seed: int, steps: int = STEPS, pictures: int = 400
 ) -> pd.DataFrame:
     """Rows of every way and every probe; probes that are slow see ``pictures`` canvases."""
-
-    def make() -> pd.DataFrame:
-        train, test = sides(patch_features(spec, made, lesson, seed), made)
-        return compared(train, test, made.empty, seed, steps, pictures)
-
-    key = settings("removal", spec, made.data, lesson, seed) | {"steps": steps, "pictures": pictures}
-    return runs.remember(key, make)
+    train, test = sides(patch_features(spec, made, recipe, seed), made)
+    return compared(train, test, made.empty, seed, steps, pictures)
 
 
-def by_layer(spec: Student, made: Canvases, lesson: Lesson, seed: int, pictures: int = 200) -> pd.DataFrame:
+@kept
+def by_layer(spec: Student, made: Canvases, recipe: Recipe, seed: int, pictures: int = 200) -> pd.DataFrame:
     """Rows of every block: "affine R2 by layer", and the k-NN metrics by layer, "raw" and after "cross-covariance"."""
-
-    def make() -> pd.DataFrame:
-        encoder, rows = learned(spec, made.data, lesson, seed).encoder, []
-        for layer in range(1, encoder.layers + 1):
-            train, test = sides(embedded(encoder, made, layer=layer), made)
-            for method, removal in {
-                RAW: lambda z: z,
-                CLOSED: rasa.remove_cross_covariance(train.z, train.grid),
-            }.items():
-                a, b = train.after(removal), test.after(removal)
-                found = {"affine R2": rasa.affine_r2(a.z, b.z, a.grid)}
-                (z, y, _), (asked, asked_y, _) = a.some(pictures).flat(), b.some(pictures).flat()
-                found |= nearest(z, y, asked, asked_y, made.empty)
-                named = {"method": method, "seed": seed, "n": test.y.numel(), "layer": layer}
-                rows += [named | {"metric": f"{metric} by layer", "value": value} for metric, value in found.items()]
-        return score.table(rows)
-
-    return runs.remember(settings("by layer", spec, made.data, lesson, seed) | {"pictures": pictures}, make)
+    encoder, rows = trained(spec, made, recipe, seed).teacher.encoder, []
+    for layer in range(1, encoder.layers + 1):
+        train, test = sides(dict(zip(("train", "test"), embedded(encoder, made, layer=layer), strict=True)), made)
+        ways = {RAW: lambda z: z, CLOSED: rasa.remove_cross_covariance(train.z, train.grid)}
+        for method, removal in ways.items():
+            a, b = train.after(removal), test.after(removal)
+            found = {"affine R2": rasa.affine_r2(a.z, b.z, a.grid)}
+            (z, y, _), (asked, asked_y, _) = a.some(pictures).flat(), b.some(pictures).flat()
+            found |= nearest(z, y, asked, asked_y, made.empty)
+            named = {"method": method, "seed": seed, "n": test.y.numel(), "layer": layer}
+            rows += [named | {"metric": f"{metric} by layer", "value": value} for metric, value in found.items()]
+    return score.table(rows)
 
 
-def sides(z: tuple[Tensor, Tensor], made: Canvases) -> tuple[Patches, Patches]:
+def sides(z: Mapping[str, Tensor], made: Canvases) -> tuple[Patches, Patches]:
     """Return features of training and of test canvases with their labels."""
-    return Patches(z[0], made.train_y, made.grid), Patches(z[1], made.test_y, made.grid)
+    return Patches(z["train"], made.train_y, made.grid), Patches(z["test"], made.test_y, made.grid)
 
 
 def compared(train: Patches, test: Patches, empty: int, seed: int, steps: int, pictures: int) -> pd.DataFrame:
