@@ -56,19 +56,24 @@ def opened(name_or_path: str, side: int = 224) -> Elsewhere:
 
 
 def scored(
-    name_or_path: str, data: Labelled, made: Canvases, steps: int = removal.STEPS, pictures: int = 400
+    name_or_path: str,
+    data: Labelled,
+    made: Canvases,
+    steps: int = removal.STEPS,
+    pictures: int = 400,
+    side: int = 224,
 ) -> pd.DataFrame:
     """Rows of both: knn by size of every way to keep some dims, and every probe of position and content of patches."""
-    files = {record["file"]: record["sha256"] for record in opened(name_or_path).provenance}
-    return _scored(name_or_path, files, data, made, steps, pictures)
+    files = {record["file"]: record["sha256"] for record in opened(name_or_path, side).provenance}
+    return _scored(name_or_path, files, data, made, steps, pictures, side)
 
 
 @kept
 def _scored(
-    name_or_path: str, files: dict[str, str], data: Labelled, made: Canvases, steps: int, pictures: int
+    name_or_path: str, files: dict[str, str], data: Labelled, made: Canvases, steps: int, pictures: int, side: int
 ) -> pd.DataFrame:
     """``files``: what the model's files hold, so that other weights under the same name are another result."""
-    model = opened(name_or_path)
+    model = opened(name_or_path, side)
     rows = prefixes.by_cut(states(model.encoder, data), NAME, model.sizes, 0)
     z = dict(zip(("train", "test"), embedded(model.encoder, made), strict=True))
     sides = removal.sides(z, made.at(model.encoder.grid))
