@@ -327,7 +327,7 @@ def test_studies_read_a_model_as_it_was_made(tmp_path, monkeypatch):
     folder = saved(tmp_path, **how)
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(texts, "triplets", lambda: [("a dog", "dog", "cat")])
-    setup = setups.elsewhere(str(folder))
+    setup = setups.elsewhere(str(folder), triplets=1)
     assert setups.encoder(setup, 0).pooling == "cls"
     ids, _, _ = setups.rows(setup)[torch.tensor([0])]
     assert tokenizer().decode(ids[0, 0]) == "[CLS] a guitar a dog [SEP]", "trained on as it is read"

@@ -53,7 +53,7 @@ def _without_count(table: str) -> str:
     """Return the table without its index where that has no name and counts 0, 1, 2, ...: the rows are seen anyway."""
     rows = ROW.findall(table)
     firsts = [next(CELL.finditer(row), None) for row in rows]
-    if None in firsts or [cell["tag"] for cell in firsts] != ["th"] * len(rows):
+    if not rows or None in firsts or [cell["tag"] for cell in firsts] != ["th"] * len(rows):
         return table
     head, *names = (cell["content"] for cell in firsts)
     if unescape(head).strip() or names != [str(i) for i in range(len(rows) - 1)]:
