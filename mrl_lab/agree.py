@@ -28,7 +28,11 @@ def same(mine: nn.Module, tested: nn.Module, *batch: Tensor) -> str:
         for a, b in zip(ours.values(), theirs.values(), strict=True):
             b.copy_(a)
     losses, gradients = zip(*(_learns(module, batch) for module in (mine, tested)), strict=True)
-    worst = {"the loss": _apart(*losses)} | {n: _apart(*pair) for n, *pair in zip(ours, *gradients, strict=True)}
+    most = max(
+        g.abs().max().item() for g in gradients[1]
+    )  # a weight that hardly counts has a gradient of rounding alone
+    worst = {"the loss": _apart(*losses, 0.0)}
+    worst |= {name: _apart(a, b, most) for name, a, b in zip(ours, *gradients, strict=True)}
     where = max(worst, key=worst.get)
     if worst[where] > CLOSE:
         raise AssertionError(f"not the same: {where} differs by {worst[where]:.1e} of itself.")
@@ -47,8 +51,9 @@ def _learns(module: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, list[Te
     return total.detach(), [torch.zeros_like(w) if g is None else g for w, g in zip(weights, grads, strict=True)]
 
 
-def _apart(a: Tensor, b: Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max().clamp(min=1e-12)).item()
+def _apart(a: Tensor, b: Tensor, most: float) -> float:
+    """Return the largest difference as a share of b's largest value, or of a thousandth of ``most`` if that is more."""
+    return (a - b).abs().max().item() / max(b.abs().max().item(), most / 1000, 1e-12)
 
 
 def _shapes(weights: dict[str, Tensor]) -> str:
