@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mrl_lab.runs import Run
     from mrl_lab.stats import Claim
 
-SHOWN = ["id", "claim", "paper", "ours", "low", "high", "seeds", "verdict", "note"]
-
 
 def start(name: str) -> Run:
     """Begin the run of a notebook: check its parameters, give it a folder, choose the device and the style, say so.
@@ -52,9 +50,9 @@ def judge(run: Run, claims: Sequence[Claim], scores: pd.DataFrame, budget: str) 
     run.save_claims(verdicts)
     if not claims:
         return HTML("<p>Nothing is claimed here.</p>")
-    table, behind = verdicts[SHOWN], stats.detail(claims, scores)
+    behind = stats.detail(claims, scores)
     parts = [
-        f"<p>{stats.RULE}</p><p>{_counted(verdicts['verdict'])}</p>{_html(table, 2)}",
+        f"<p>{stats.RULE}</p><p>{_counted(verdicts['verdict'])}</p>{_html(verdicts, 2)}",
         f"<details><summary>Every condition behind the verdicts</summary>{_html(behind, 3)}</details>",
     ]
     return HTML("".join(parts))
