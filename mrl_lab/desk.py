@@ -6,6 +6,7 @@ lab.judge(run, claims, scores, budget)       both tables saved; the verdicts to 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,27 @@ def start(name: str) -> Run:
     """
     from mrl_lab import plots
 
+    _check_parameters(name)
     run = runs.start(name)
     compute = device.choose()
     run.note(device=compute.describe())
     plots.use_style()
     print(compute.describe())
     return run
+
+
+def _check_parameters(name: str) -> None:
+    """Hold what this kernel was given against the form of the notebook; other programs than kernels have none."""
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+
+    from mrl_lab.report import notebooks
+
+    shell = get_ipython()
+    notebook = notebooks.original(name) if shell else None
+    if notebook:
+        notebook.check(shell.user_ns, shell.user_ns["In"])
 
 
 def judge(run: Run, claims: Sequence[Claim], scores: pd.DataFrame, budget: str) -> HTML:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -84,35 +83,16 @@ class Run:
 
 
 def start(name: str) -> Run:
-    """Begin a notebook: check its parameters, and return its run.
+    """Return a notebook's run, which writes into the runner's folder.
 
-    It writes into the runner's folder; without a runner (JupyterLab, plain papermill) into one of this kernel alone,
-    and says which.
-
-    Raises:
-        RequestError: a parameter with a wrong value, or one that the notebook does not have.
+    Without a runner (JupyterLab, plain papermill) it is one of this kernel alone, and said.
     """
-    _check_parameters(name)
     given = os.environ.get("MRL_LAB_RUN")
     folder = Path(given) if given else _scratch(name)
     folder.mkdir(parents=True, exist_ok=True)
     if not given:
         print(f"tables of this run: {folder}")
     return Run(name, folder)
-
-
-def _check_parameters(name: str) -> None:
-    """Hold what this kernel was given against the form of the notebook; other programs than kernels have none."""
-    if "IPython" not in sys.modules:
-        return
-    from IPython import get_ipython
-
-    from mrl_lab.report import notebooks
-
-    shell = get_ipython()
-    notebook = notebooks.original(name) if shell else None
-    if notebook:
-        notebook.check(shell.user_ns, shell.user_ns["In"])
 
 
 def _scratch(name: str) -> Path:

@@ -178,7 +178,7 @@ def test_right_parameters_of_a_kernel_pass(given, cells, tmp_path):
 def test_plain_papermill_stops_at_the_first_call_with_that_error(wrong, tmp_path, monkeypatch):
     import papermill
 
-    file = small_notebooks.write(tmp_path, "01_mrl", "from mrl_lab import runs\nrun = runs.start('01_mrl')", "1/0")
+    file = small_notebooks.write(tmp_path, "01_mrl", "import mrl_lab as lab\nrun = lab.start('01_mrl')", "1/0")
     monkeypatch.setenv("MRL_LAB_NOTEBOOKS", str(tmp_path))
     monkeypatch.delenv("MRL_LAB_RUN", raising=False)
     with pytest.raises(papermill.PapermillExecutionError, match=r"RequestError: unknown .*Did you mean"):

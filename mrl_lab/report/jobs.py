@@ -190,8 +190,10 @@ def key(notebook: Notebook, setting: Mapping[str, Value]) -> str:
 
 def _is_path(notebook: Notebook, name: str, value: str) -> bool:
     """True for a file, and for a folder where the parameter takes one: another's value may be such a name by chance."""
-    rule = parameters.named(notebook.parameters)[name].rule
-    return os.path.isfile(value) or (os.path.isdir(value) and bool(rule) and "folder" in rule.path)
+    if os.path.isdir(value):
+        rule = parameters.named(notebook.parameters)[name].rule
+        return bool(rule) and "folder" in rule.path
+    return os.path.isfile(value)
 
 
 def command(notebook: Notebook, changed: Mapping[str, Value]) -> str:
