@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from mrl_lab import search
 from mrl_lab.cuts import stored_bytes, unit_prefix
 from mrl_lab.errors import RequestError
+from mrl_lab.schema import SCORES
 
 if TYPE_CHECKING:
     import pandas as pd
-
-COLUMNS = ("method", "seed", "layer", "dim", "tokens", "metric", "value", "n", "bytes", "flops", "seconds")
 
 NULLS = 20  # permutations of the null of the nesting score
 
@@ -181,7 +180,7 @@ def tidy(
     """Return rows of the tidy table for one value a size ``{m: value}``."""
     rows = []
     for m, value in values.items():
-        row = dict.fromkeys(COLUMNS) | {
+        row = dict.fromkeys(SCORES) | {
             "method": method,
             "seed": seed,
             "dim": m,
@@ -231,4 +230,4 @@ def table(rows: Iterable[dict]) -> pd.DataFrame:
     """Return rows as the tidy table, columns in the contract's order."""
     import pandas as pd
 
-    return pd.DataFrame(list(rows), columns=list(COLUMNS))
+    return pd.DataFrame(list(rows), columns=list(SCORES))

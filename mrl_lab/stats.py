@@ -25,11 +25,10 @@ import pandas as pd
 from scipy import stats as scipy_stats
 
 from mrl_lab.errors import RequestError, unknown
+from mrl_lab.schema import CLAIMS, INCONCLUSIVE, NOT_SHOWN, SHOWN
 
 CONFIDENCE = 0.95
 CELL = ("method", "layer", "dim", "tokens", "metric")  # with a seed, what names one row of the tidy table
-CLAIM_COLUMNS = ("id", "claim", "paper", "ours", "low", "high", "seeds", "verdict", "note")
-SHOWN, NOT_SHOWN, INCONCLUSIVE = "shown", "not shown", "inconclusive"
 RULE = (
     "A claim is a list of conditions. Each is computed inside every seed and averaged over the seeds, with its 95 % "
     "t-interval. The claim is **shown** if every condition's interval lies on the right side of its bound; **not "
@@ -364,7 +363,7 @@ def judge(claims: Sequence[Claim], scores: pd.DataFrame, budget: str, min_seeds:
     if len(set(ids)) < len(ids):
         raise RequestError(f"each claim needs an id of its own, got {', '.join(ids)}.")
     rows = [_judge_one(claim, scores, budget, min_seeds) for claim in claims]
-    return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
+    return pd.DataFrame(rows, columns=list(CLAIMS))
 
 
 def detail(claims: Sequence[Claim], scores: pd.DataFrame, min_seeds: int = 3) -> pd.DataFrame:

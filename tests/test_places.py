@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from mrl_lab.data import catalogue, contents, digests, fetch, places, shelf
+from mrl_lab import files
+from mrl_lab.data import catalogue, contents, fetch, places, shelf
 from mrl_lab.data.sources import Hub, Package, Source, Web
 from mrl_lab.errors import RequestError
 
@@ -131,13 +132,13 @@ def test_an_installed_package_of_another_version_is_passed_by(nowhere, toy, monk
 
 
 def test_the_cache_lies_where_it_is_said_to(nowhere, monkeypatch):
-    assert places.cache_folder() == nowhere / "cache"
+    assert files.cache_folder() == nowhere / "cache"
     monkeypatch.delenv("MRL_LAB_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(nowhere))
     monkeypatch.setattr(sys, "platform", "linux")
-    assert places.cache_folder() == nowhere / "mrl-lab"
+    assert files.cache_folder() == nowhere / "mrl-lab"
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert places.cache_folder().parts[-3:] == ("Library", "Caches", "mrl-lab")
+    assert files.cache_folder().parts[-3:] == ("Library", "Caches", "mrl-lab")
 
 
 # ------------------------------------------------------------------------------------------------- checksums
@@ -165,7 +166,7 @@ def test_a_file_that_changes_is_checked_again_and_one_that_does_not_is_not(nowhe
     folder = fill(nowhere / "cache" / "data" / "toy")
     places.ensure("toy")
     read = []
-    monkeypatch.setattr(digests.hashlib, "file_digest", lambda file, kind: read.append(file) or hashlib.sha256(b"x"))
+    monkeypatch.setattr(files.hashlib, "file_digest", lambda file, kind: read.append(file) or hashlib.sha256(b"x"))
     places.ensure("toy")
     assert read == []
     (folder / "a.txt").write_bytes(b"FIRST")  # as long as before

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from mrl_lab import source
 from mrl_lab.errors import RequestError
-from mrl_lab.report import index, tables
+from mrl_lab.report import index
+from mrl_lab.schema import VERDICTS
 
 PUBLISHED = ("minutes", "hour", "gpu")  # from weak to strong evidence
 CLAIMS = ("notebook", "id", "claim", "paper", "ours [low, high]", "seeds", "verdict", "budget")
@@ -61,7 +62,7 @@ def claims_page(reports: Path) -> str:
     for name, folder in _strongest(reports).items():
         link = f"[{name}]({name}/{folder.name}/page.html)"
         for row in _rows(folder / "claims.csv"):
-            verdict = f"{tables.SYMBOLS[row['verdict']]} {row['verdict']}"
+            verdict = f"{VERDICTS[row['verdict']]} {row['verdict']}"
             told = [row["id"], row["claim"], row["paper"], _interval(row), row["seeds"], verdict, folder.name]
             lines.append([link, *map(_plain, told)])
     return f"{TITLE}\n{_table(CLAIMS, lines)}\n"

@@ -13,30 +13,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mrl_lab import cuts, runs, score, search, stats
+from mrl_lab import cuts, score, search, stats
 from mrl_lab.data import texts
 from mrl_lab.data.places import Found
 from mrl_lab.encoders.elsewhere import pretrained
+from mrl_lab.lab import kept
 from mrl_lab.search import cost
 
 K = 10
 
 
+@kept
 def vectors(weights: Found, collection: str, length: int) -> dict[str, Tensor]:
     """The model's own vectors at length 1: "corpus" (N, d) and "queries" (Q, d), those queries of the test split.
 
     ``length``: most tokens of a text that are read.
     """
-
-    def make() -> dict[str, Tensor]:
-        found = texts.retrieval(collection)
-        encoder = pretrained(weights.folder, length=length)
-        asked = [found.queries[q] for q in found.judged["test"]]
-        corpus = encoder.vectors(list(found.corpus.values()), side="document")
-        return {"corpus": normalize(corpus, dim=1), "queries": normalize(encoder.vectors(asked, side="query"), dim=1)}
-
-    key = {"what": "judged vectors", "weights": weights.provenance(), "collection": collection, "length": length}
-    return runs.remember(key, make)
+    found = texts.retrieval(collection)
+    encoder = pretrained(weights.folder, length=length)
+    asked = [found.queries[q] for q in found.judged["test"]]
+    corpus = encoder.vectors(list(found.corpus.values()), side="document")
+    return {"corpus": normalize(corpus, dim=1), "queries": normalize(encoder.vectors(asked, side="query"), dim=1)}
 
 
 def gains(collection: str) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from mrl_lab.bench import measure
+from mrl_lab.clock import measure
 from mrl_lab.lab import Recipe, built
 from mrl_lab.study.clusters.prefixes import Unlabelled
 from mrl_lab.study.clusters.students import Student

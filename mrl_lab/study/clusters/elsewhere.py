@@ -14,8 +14,9 @@ from transformers.utils import cached_file
 
 from mrl_lab import score
 from mrl_lab.cuts import halvings
-from mrl_lab.data import Labelled, digests
+from mrl_lab.data import Labelled
 from mrl_lab.encoders.patches import PretrainedViT
+from mrl_lab.files import digest
 from mrl_lab.lab import kept
 from mrl_lab.study.clusters import prefixes, removal
 from mrl_lab.study.clusters.canvases import Canvases, embedded
@@ -52,7 +53,7 @@ def opened(name_or_path: str, side: int = 224) -> Elsewhere:
         about = {"name": name_or_path, "place": f"the hub, revision {folder.name}"}
     about["licence"] = "not known here: read its card"
     files = sorted(file for kind in READ for file in folder.glob(kind))
-    return Elsewhere(encoder, [about | {"file": file.name, "sha256": digests.of_file(file)} for file in files])
+    return Elsewhere(encoder, [about | {"file": file.name, "sha256": digest(file)} for file in files])
 
 
 def scored(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mrl_lab import cost, score
-from mrl_lab.bench import measure
+from mrl_lab.clock import measure
 from mrl_lab.cuts import stored_bytes
 from mrl_lab.device import choose
 from mrl_lab.encoders.texts import SentenceEncoder

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mrl_lab import runs, score, workers
-from mrl_lab.bench import measure
+from mrl_lab.clock import measure
 from mrl_lab.device import choose
 from mrl_lab.encoders.texts import SentenceEncoder
 from mrl_lab.errors import unknown
