@@ -311,7 +311,7 @@ def test_a_full_disk_is_said_after_the_job_s_own_error_and_nothing_half_written_
 
 
 def test_when_the_index_cannot_be_written_the_job_s_error_comes_first(folder, capsys, monkeypatch):
-    (job,) = jobs.plan([notebooks.find()["02_quick"]], {}, {}, folder / "out")
+    (job,) = jobs.plan([notebooks.find()["02_quick"]], {}, {}, folder / "out").jobs
     monkeypatch.setattr(execute, "run", lambda *_: [execute.Outcome(job, "failed", error="its own error")])
     monkeypatch.setattr(execute, "write_index", raising(FULL))
     assert lab(folder, "run", "02") == 1
