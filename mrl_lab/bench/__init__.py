@@ -13,15 +13,36 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from mrl_lab.bench.sentences import grid, smae, text_step
 from mrl_lab.errors import unknown
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 Ways = dict[str, Callable[[], object]]
+
+
+def training_step(model: nn.Module, lr: float, batch: Sequence[Tensor], device: str = "cpu") -> Callable[[], None]:
+    """Return a way to learn from one batch, over and over; it ends when the device has done."""
+    import torch
+
+    rule = torch.optim.AdamW(model.to(device).train().parameters(), lr, fused=True)
+    here = [part.to(device) for part in batch]
+
+    def way() -> None:
+        rule.zero_grad()
+        model(*here)[0].backward()
+        rule.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return way
 
 
 def step() -> Ways:
@@ -37,14 +58,7 @@ def step() -> Ways:
 
     def one_step(sizes: tuple[int, ...], efficient: bool) -> Callable[[], None]:
         model = mrl.classifier(lambda: ConvNet((1, 28, 28), 128), sizes, 10, efficient=efficient)
-        update = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
-
-        def way() -> None:
-            update.zero_grad()
-            model(x, y)[0].backward()
-            update.step()
-
-        return way
+        return training_step(model, 1e-3, (x, y))
 
     seven = (2, 4, 8, 16, 32, 64, 128)
     return {"plain": one_step((128,), False), "MRL": one_step(seven, False), "MRL-E": one_step(seven, True)}
