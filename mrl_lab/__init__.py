@@ -21,6 +21,7 @@ FACE = {  # what a notebook uses -> the module that has it; a module stands for 
     "tune": "lab",
     "best": "lab",
     "sweep": "lab",
+    "outcome": "lab",
     "embed": "lab",
     "kept": "lab",
     "same": "agree",

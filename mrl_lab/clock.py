@@ -6,9 +6,13 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def measure(
@@ -44,3 +48,20 @@ def peak_bytes(run: Callable[[], object]) -> int:
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
     changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]")
     return max(accumulate((change for _, change in changes), initial=0))
+
+
+def training_step(model: nn.Module, lr: float, batch: Sequence[Tensor], device: str = "cpu") -> Callable[[], None]:
+    """Return a way to learn from one batch, over and over; it ends when the device has done."""
+    import torch
+
+    rule = torch.optim.AdamW(model.to(device).train().parameters(), lr, fused=True)
+    here = [part.to(device) for part in batch]
+
+    def way() -> None:
+        rule.zero_grad()
+        model(*here)[0].backward()
+        rule.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return way

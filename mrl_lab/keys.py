@@ -40,6 +40,7 @@ AROUND = _modules("", "__main__", "check", "cli", "errors", "files", "parameters
 )
 # And no number depends on these, which remember, show and judge.
 ASIDE = AROUND | _modules("claims", "desk", "explore", "keys", "lab", "plots", "runs")
+CACHED = type(cache(id))
 PLAIN = (str, int, float, bool, type(None))
 OF_A_CLASS = frozenset(  # what every class carries, and what changes nothing that it computes
     {"__annotations__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__", "__parameters__"}
@@ -87,7 +88,8 @@ def describe(value: object, seen: frozenset[int] = frozenset()) -> object:
 
 
 def _is_code(value: object) -> bool:
-    return isinstance(value, (type, FunctionType, MethodType, BuiltinFunctionType, partial, staticmethod, classmethod))
+    kinds = (type, FunctionType, MethodType, BuiltinFunctionType, partial, staticmethod, classmethod, CACHED)
+    return isinstance(value, kinds)
 
 
 def _object(value: object, seen: frozenset[int]) -> object:
@@ -135,6 +137,8 @@ def code(thing: type | Callable, seen: frozenset[int] = frozenset()) -> object:
 def _code(value: object, seen: frozenset[int]) -> object:
     if isinstance(value, (staticmethod, classmethod)):
         return _code(value.__func__, seen)
+    if isinstance(value, CACHED):
+        return code(value.__wrapped__, seen)
     if isinstance(value, partial):
         return [describe(part, seen) for part in (value.func, value.args, value.keywords)]
     if isinstance(value, MethodType):

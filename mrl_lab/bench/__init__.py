@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from mrl_lab.bench.sentences import grid, smae, text_step
-from mrl_lab.clock import measure, peak_bytes
+from mrl_lab.clock import measure, peak_bytes, training_step
 from mrl_lab.errors import unknown
 
 Ways = dict[str, Callable[[], object]]
@@ -33,14 +33,7 @@ def step() -> Ways:
 
     def one_step(sizes: tuple[int, ...], efficient: bool) -> Callable[[], None]:
         model = mrl.classifier(lambda: ConvNet((1, 28, 28), 128), sizes, 10, efficient=efficient)
-        update = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
-
-        def way() -> None:
-            update.zero_grad()
-            model(x, y)[0].backward()
-            update.step()
-
-        return way
+        return training_step(model, 1e-3, (x, y))
 
     seven = (2, 4, 8, 16, 32, 64, 128)
     return {"plain": one_step((128,), False), "MRL": one_step(seven, False), "MRL-E": one_step(seven, True)}

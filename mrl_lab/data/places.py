@@ -51,6 +51,11 @@ class Found:
         return self.folder / file
 
     @property
+    def key(self) -> Form:
+        """What identifies these files, wherever they were."""
+        return self.sha256
+
+    @property
     def files(self) -> dict[str, Path]:
         """All files: {name: path}."""
         return {file: self.folder / file for file in self.sha256}

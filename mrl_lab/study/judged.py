@@ -24,13 +24,12 @@ K = 10
 
 
 @kept
-def vectors(weights: Found, collection: str, length: int) -> dict[str, Tensor]:
+def vectors(weights: Found, collection: Found, length: int) -> dict[str, Tensor]:
     """The model's own vectors at length 1: "corpus" (N, d) and "queries" (Q, d), those queries of the test split.
 
     ``length``: most tokens of a text that are read.
     """
-    found = texts.retrieval(collection)
-    encoder = pretrained(weights.folder, length=length)
+    found, encoder = texts.retrieval_in(collection), pretrained(weights.folder, length=length)
     asked = [found.queries[q] for q in found.judged["test"]]
     corpus = encoder.vectors(list(found.corpus.values()), side="document")
     return {"corpus": normalize(corpus, dim=1), "queries": normalize(encoder.vectors(asked, side="query"), dim=1)}
@@ -48,12 +47,6 @@ def gains(collection: str) -> Tensor:
     return table
 
 
-def quality(ids: Tensor, relevant: Tensor) -> Tensor:
-    """nDCG@k of each query (Q,) from ids (Q, k) and relevance (Q, N)."""
-    k = ids.shape[1]
-    return score.ndcg(relevant.gather(1, ids), relevant.sort(1, descending=True).values[:, :k])
-
-
 def by_query(z: dict[str, Tensor], relevant: Tensor, sizes: Sequence[int], name: str) -> dict[tuple[str, int], Tensor]:
     """nDCG@10 of each query (Q,) for every form of storage and size, and for a shortlist of 100, reranked by all dims.
 
@@ -64,9 +57,9 @@ def by_query(z: dict[str, Tensor], relevant: Tensor, sizes: Sequence[int], name:
         rows, asked = search.unit_rows(z["corpus"], m), cuts.unit_prefix(z["queries"], m)
         for form in search.FORMS:
             ids = search.exact(asked, search.store(rows, form), K)[1]
-            found[f"{name}, {form}", m] = quality(ids, relevant)
+            found[f"{name}, {form}", m] = score.relevance_ndcg(ids, relevant)
         ids = search.nested(z["corpus"], m).search(z["queries"], K, length=min(100, len(rows)))[1]
-        found[f"{name}, reranked", m] = quality(ids, relevant)
+        found[f"{name}, reranked", m] = score.relevance_ndcg(ids, relevant)
     return found
 
 
