@@ -89,6 +89,12 @@ def test_a_base_class_and_a_class_that_names_itself_are_followed():
     assert not differ(typed(source.format(n=1)), typed(source.format(n=1)))
 
 
+def test_a_function_that_keeps_what_it_gave_counts_as_that_function():
+    once = "from functools import cache\n@cache\ndef f(x, c=2):\n    return c * x.sum()"
+    assert not differ(typed(once), typed(SAME))
+    assert differ(typed(once), typed(once.replace("sum", "mean")))
+
+
 def test_values_count_by_content():
     a = torch.arange(4.0)
     assert not differ(a, a.clone())

@@ -108,8 +108,6 @@ class Sentences:
         learnt = {name: value for name, value in vars(self).items() if name != "most"}
         return learnt | {"files": {name: places.ensure(name).key for name in self.sources}}
 
-    # ------------------------------------------------------------------------------------- learning
-
     def rows(self) -> TextRows:
         """Return the first triplets of SNLI, tokenised once for all methods."""
         return _rows(self.backbone, self.triplets, self.words, self.length)
@@ -128,8 +126,6 @@ class Sentences:
         if (self.layers, self.d) != (found.layers, found.d):
             raise RequestError(f"{self.backbone} has {found.layers} layers of {found.d} dims: say so in the task.")
         return copy.deepcopy(found)
-
-    # --------------------------------------------------------------------------------------- asking
 
     def ask(self, module: nn.Module, split: str, seed: int) -> pd.DataFrame:
         """Return Spearman of the module's ``encoder`` on the tests, a row a layer, width and test.
@@ -185,11 +181,7 @@ class Sentences:
 
 
 def triplets(count: int) -> list[tuple[str, str, str]]:
-    """Return the first triplets of SNLI.
-
-    Raises:
-        RequestError: there are not as many; says how many there are.
-    """
+    """Return the first triplets of SNLI; a RequestError says how many there are, if not as many."""
     return first(texts.triplets(), count, "triplets of SNLI to train on")
 
 
@@ -224,11 +216,7 @@ def opened(backbone: str) -> tuple[SentenceEncoder, str]:
 
 
 def provenance(backbone: str) -> list[dict[str, str]]:
-    """Return where a model made elsewhere comes from, a record a file, as run.json keeps them; "" has none.
-
-    Raises:
-        RequestError: as :meth:`Sentences.of`.
-    """
+    """Return where a model made elsewhere comes from, a record a file, as run.json keeps them; "" has none."""
     if not backbone:
         return []
     if backbone == MINILM:
