@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import product
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import pandas as pd
 import torch
@@ -74,8 +74,8 @@ class Recipe:
         """Train ``model`` in place by this recipe and return its history."""
         batch = min(self.batch, len(rows))
         steps = self.steps or max(1, round(self.epochs * len(rows) / batch))
-        how = {"lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip, "after_step": after_step}
-        return fit(model, rows, steps=steps, batch=batch, seed=seed, **how)
+        how: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip}
+        return fit(model, rows, steps=steps, batch=batch, seed=seed, after_step=after_step, **how)
 
 
 # ------------------------------------------------------------------------------------------------ one model
@@ -103,7 +103,8 @@ def trained(method: Method, task: Task, recipe: Recipe, seed: int) -> nn.Module:
 
     def kept() -> dict[str, Tensor]:
         module = learn(method, task, recipe, seed)
-        log = {f"{LOG}{name}": torch.tensor(c.to_numpy(dtype="float64")) for name, c in module.history.items()}
+        history: Any = module.history
+        log = {f"{LOG}{name}": torch.tensor(c.to_numpy(dtype="float64")) for name, c in history.items()}
         return {f"{WEIGHT}{name}": value for name, value in module.state_dict().items()} | log
 
     found = runs.remember({"trained": _key(method, task, recipe, seed)}, kept)
@@ -173,7 +174,7 @@ def sweep(
 
 
 def _several(some: Method | Sequence[Method]) -> Sequence[Method]:
-    return some if isinstance(some, (list, tuple)) else [some]
+    return some if isinstance(some, Sequence) else [some]
 
 
 def tune(
@@ -189,7 +190,8 @@ def tune(
         One row a method and setting: method, the fields tried, and the mean of each metric that the task gives there,
         over models, sizes and seeds.
     """
-    seeds, grid = list(seeds), [dict(zip(tried, point, strict=True)) for point in product(*tried.values())]
+    seeds = list(seeds)
+    grid: list[dict[str, Any]] = [dict(zip(tried, point, strict=True)) for point in product(*tried.values())]
     if not grid or not all(hasattr(base, name) for name in tried):
         raise RequestError(f"what is tried are fields of a recipe with values to try, got {tried}.")
     wanted = [
@@ -228,4 +230,4 @@ def kept(function: T) -> T:
         key = {"kept": keys.describe(function), "given": keys.describe(dict(given.arguments))}
         return runs.remember(key, lambda: function(*args, **named))
 
-    return once
+    return cast(T, once)

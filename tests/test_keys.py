@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,14 @@ def test_a_folder_counts_by_the_files_in_it(tmp_path):
         keys.digest(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("value", [object(), torch.nn.Linear(2, 2), (i for i in range(2))])
+@pytest.mark.parametrize("value", [torch.relu, len, np.max, np.add, torch.nn.functional.softmax, torch.nn.Linear])
+def test_what_is_installed_counts_by_its_name(value):
+    assert not differ(value, value)
+    assert differ(value, torch.tanh)
+    assert isinstance(keys.describe(value), str)
+
+
+@pytest.mark.parametrize("value", [object(), torch.nn.Linear(2, 2), (i for i in range(2)), cache(lambda: 1)])
 def test_what_nothing_tells_apart_is_refused(value):
     with pytest.raises(RequestError, match="nothing tells whether"):
         keys.digest(value)
