@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +30,9 @@ def same(mine: nn.Module, tested: nn.Module, *batch: Tensor) -> str:
             b.copy_(a)
     losses, gradients = zip(*(_learns(module, batch) for module in (mine, tested)), strict=True)
     least = LEAST * max(g.abs().max().item() for g in gradients[1])
-    apart = {n: _apart(*pair, least) for n, *pair in zip(ours, *gradients, strict=True)}
+    apart = {n: _apart(a, b, least) for n, a, b in zip(ours, gradients[0], gradients[1], strict=True)}
     worst = {"the loss": _apart(*losses)} | apart
-    where = max(worst, key=worst.get)
+    where = max(worst, key=lambda name: worst[name])
     if worst[where] > CLOSE:
         raise AssertionError(f"not the same: {where} differs by {worst[where]:.1e} of itself.")
     return f"same loss ({losses[0].item():.4f}) and same gradients, to {max(worst.values()):.0e}"
@@ -54,7 +54,7 @@ def _apart(a: Tensor, b: Tensor, least: float = 0.0) -> float:
     return ((a - b).abs().max() / b.abs().max().clamp(min=max(least, 1e-12))).item()
 
 
-def _shapes(weights: dict[str, Tensor]) -> str:
+def _shapes(weights: Mapping[str, Tensor]) -> str:
     return ", ".join(f"{name} {tuple(w.shape)}" for name, w in weights.items())
 
 

@@ -17,10 +17,11 @@ import json
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
 
 from mrl_lab import FACE, files
 from mrl_lab.errors import RequestError
@@ -89,10 +90,11 @@ def describe(value: object, seen: frozenset[int] = frozenset()) -> object:
 
 def _is_code(value: object) -> bool:
     kinds = (type, FunctionType, MethodType, BuiltinFunctionType, partial, staticmethod, classmethod, CACHED)
-    return isinstance(value, kinds)
+    installed = hasattr(value, "__qualname__") and _installed(getattr(value, "__module__", None) or "")
+    return isinstance(value, kinds) or installed  # such as numpy's functions, which are of a kind of their own
 
 
-def _object(value: object, seen: frozenset[int]) -> object:
+def _object(value: Any, seen: frozenset[int]) -> object:
     if hasattr(value, "numpy") or hasattr(value, "tobytes"):
         return _bytes(value)
     if hasattr(value, "to_csv"):
@@ -122,7 +124,7 @@ def _bytes(value) -> str:
 # --------------------------------------------------------------------------------------------------- code
 
 
-def code(thing: type | Callable, seen: frozenset[int] = frozenset()) -> object:
+def code(thing: Any, seen: frozenset[int] = frozenset()) -> object:
     """Return what a class or a function does: see the head of this module.
 
     Of this package the import closure counts; of an installed one the name alone.
@@ -131,7 +133,7 @@ def code(thing: type | Callable, seen: frozenset[int] = frozenset()) -> object:
     name = f"{module}.{getattr(thing, '__qualname__', thing)}"
     if module.split(".")[0] == NAME:
         return {"name": name, "closure": closure(module)}
-    return name if _installed(module) else body(thing, seen)
+    return name if isinstance(thing, BuiltinFunctionType) or _installed(module) else body(thing, seen)
 
 
 def _code(value: object, seen: frozenset[int]) -> object:
@@ -146,7 +148,7 @@ def _code(value: object, seen: frozenset[int]) -> object:
     return code(value, seen)
 
 
-def body(thing: type | FunctionType, seen: frozenset[int] = frozenset()) -> object:
+def body(thing: Any, seen: frozenset[int] = frozenset()) -> object:
     """Return what a class or a function does by its own byte code and by all that this reads, wherever it stands."""
     if id(thing) in seen:
         return f"again: {thing.__qualname__}"
@@ -161,7 +163,7 @@ def body(thing: type | FunctionType, seen: frozenset[int] = frozenset()) -> obje
 
 
 def _parts(parts: Mapping[str, object], seen: frozenset[int]) -> dict[str, object]:
-    found = {}
+    found: dict[str, object] = {}
     for name, part in parts.items():
         if isinstance(part, property):
             found[name] = [describe(f, seen) for f in (part.fget, part.fset) if f]
@@ -218,7 +220,7 @@ def _installed(module: str) -> bool:
 @cache
 def closure(module: str) -> str:
     """Return a SHA-256 over the text of a module of this package and of all that it imports of the package."""
-    return _text(reached(frozenset({module})))
+    return _over(reached(frozenset({module})))
 
 
 def behind(cells: Iterable[str]) -> str:
@@ -233,13 +235,13 @@ def behind(cells: Iterable[str]) -> str:
         first = frozenset(
             ".".join([NAME, *f.relative_to(PACKAGE).with_suffix("").parts]) for f in PACKAGE.rglob("*.py")
         )
-    return _text(reached(first, AROUND))
+    return _over(reached(first, AROUND))
 
 
-def _text(modules: frozenset[str]) -> str:
+def _over(modules: frozenset[str]) -> str:
     total = hashlib.sha256()
     for name in sorted(modules):
-        total.update(name.encode() + b"\0" + _file(name).read_bytes() + b"\0")
+        total.update(name.encode() + b"\0" + _text_of(name).encode() + b"\0")
     return total.hexdigest()
 
 
@@ -263,9 +265,14 @@ def _file(module: str) -> Path | None:
     return next((f for f in (base.with_suffix(".py"), base / "__init__.py") if f.is_file() and base != PACKAGE), None)
 
 
+def _text_of(module: str) -> str:
+    file = _file(module)
+    return file.read_text(encoding="utf-8") if file else ""
+
+
 @cache
 def _imports(module: str) -> frozenset[str]:
-    return _imported(ast.parse(_file(module).read_text(encoding="utf-8")))
+    return _imported(ast.parse(_text_of(module)))
 
 
 def _imported(code: ast.AST) -> frozenset[str]:

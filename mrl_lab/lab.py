@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import product
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import pandas as pd
 import torch
@@ -76,8 +76,8 @@ class Recipe:
         """Train ``model`` in place by this recipe and return its history."""
         batch = min(self.batch, len(rows))
         steps = self.steps or max(1, round(self.epochs * len(rows) / batch))
-        how = {"lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip, "after_step": after_step}
-        return fit(model, rows, steps=steps, batch=batch, seed=seed, **how)
+        how: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip}
+        return fit(model, rows, steps=steps, batch=batch, seed=seed, after_step=after_step, **how)
 
 
 # ------------------------------------------------------------------------------------------------ one model
@@ -116,7 +116,8 @@ def trained(method: Method, task: Task, recipe: Recipe | None, seed: int) -> nn.
 
     def kept() -> dict[str, Tensor]:
         module = learn(method, task, recipe, seed)
-        log = {f"{LOG}{name}": torch.tensor(c.to_numpy(dtype="float64")) for name, c in module.history.items()}
+        history: Any = module.history
+        log = {f"{LOG}{name}": torch.tensor(c.to_numpy(dtype="float64")) for name, c in history.items()}
         return {f"{WEIGHT}{name}": value for name, value in module.state_dict().items()} | log
 
     found = runs.remember({"trained": _key(method, task, recipe, seed)}, kept)
@@ -152,7 +153,7 @@ def embed(encoder: nn.Module, x: Tensor) -> Tensor:
 # --------------------------------------------------------------------------------------------- many models
 
 
-def outcome(method: Method, task: Task, recipe: Recipe | None, seed: int) -> dict[str, Tensor]:
+def outcome(method: Method, task: Any, recipe: Recipe | None, seed: int) -> dict[str, Tensor]:
     """Return what a task with ``keep`` keeps of the trained method in the place of its weights; computed once."""
     key = {"outcome": _key(method, task, recipe, seed), "how": _how(task)}
     return runs.remember(key, lambda: task.keep(learn(method, task, recipe, seed)))
@@ -167,7 +168,7 @@ def asked(method: Method, task: Task, recipe: Recipe | None, seed: int, split: s
     """Return what the task says of the trained method on a split: rows of the tidy table; computed once."""
 
     def rows() -> pd.DataFrame:
-        get = outcome if hasattr(task, "keep") else trained
+        get: Callable[..., Any] = outcome if hasattr(task, "keep") else trained
         return score.table(task.ask(get(method, task, recipe, seed), split, seed).to_dict("records"))
 
     key = {"asked": _key(method, task, recipe, seed), "how": _how(task), "split": split}
@@ -201,7 +202,7 @@ def sweep(
 
 def several(some: Method | Sequence[Method]) -> Sequence[Method]:
     """Return methods that stand under one name as a list."""
-    return some if isinstance(some, (list, tuple)) else [some]
+    return some if isinstance(some, Sequence) else [some]
 
 
 def tune(
@@ -217,7 +218,8 @@ def tune(
         One row a method and setting: method, the fields tried, and the mean of each metric that the task gives there,
         over models, sizes and seeds.
     """
-    seeds, grid = list(seeds), [dict(zip(tried, point, strict=True)) for point in product(*tried.values())]
+    seeds = list(seeds)
+    grid: list[dict[str, Any]] = [dict(zip(tried, point, strict=True)) for point in product(*tried.values())]
     if not grid or not all(hasattr(base, name) for name in tried):
         raise RequestError(f"what is tried are fields of a recipe with values to try, got {tried}.")
     wanted = [  # settings first: methods that begin from one start do not wait for it side by side
@@ -256,4 +258,4 @@ def kept(function: T) -> T:
         key = {"kept": keys.describe(function), "given": keys.describe(dict(given.arguments))}
         return runs.remember(key, lambda: function(*args, **named))
 
-    return once
+    return cast(T, once)

@@ -155,7 +155,8 @@ def bootstrap(
     how = {"n_resamples": resamples, "confidence_level": confidence, "batch": 100, "vectorized": False}
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # all draws alike: NaN
         found = scipy_stats.bootstrap((np.arange(n),), of_items, rng=np.random.default_rng(seed), **how)
-    return Interval(mean, *map(float, found.confidence_interval), n)
+    low, high = map(float, found.confidence_interval)
+    return Interval(mean, low, high, n)
 
 
 def seeds_needed(distance: float, sd: float, confidence: float = CONFIDENCE, most: int = 1000) -> int | None:
@@ -429,7 +430,7 @@ def _range(values: np.ndarray) -> Interval:
     """From the least to the greatest value: the interval of a number that no noise touches."""
     if not len(values):
         return Interval(math.nan, math.nan, math.nan, 0)
-    return Interval(*map(float, (values.mean(), values.min(), values.max())), len(values))
+    return Interval(float(values.mean()), float(values.min()), float(values.max()), len(values))
 
 
 def _trouble(condition: Condition, by_seed: pd.DataFrame, interval: Interval, min_seeds: int) -> str:

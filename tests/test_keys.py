@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,19 @@ def test_a_folder_counts_by_the_files_in_it(tmp_path):
     assert keys.digest(tmp_path) != before
     with pytest.raises(RequestError, match="there is no file or folder"):
         keys.digest(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("value", [torch.relu, len, np.max, np.add, torch.nn.functional.softmax, torch.nn.Linear])
+def test_what_is_installed_counts_by_its_name(value):
+    assert not differ(value, value)
+    assert differ(value, torch.tanh)
+    assert isinstance(keys.describe(value), str)
+
+
+def test_a_function_that_remembers_counts_by_the_one_that_it_calls():
+    one, same, other = (cache(typed(f"def f(): return {n}")) for n in (1, 1, 2))
+    assert not differ(one, same)
+    assert differ(one, other)
 
 
 @pytest.mark.parametrize("value", [object(), torch.nn.Linear(2, 2), (i for i in range(2))])
