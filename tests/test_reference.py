@@ -32,7 +32,7 @@ def test_the_examples_run_from_top_to_bottom(tmp_path, monkeypatch):
     monkeypatch.setenv("MRL_LAB_RUN", str(tmp_path))
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "cache"))
     world = {"__name__": "__main__"}
-    *before, last = ast.parse(reference.session()).body
+    *before, last = ast.parse(reference.program()).body
     exec(compile(ast.Module(before, []), "<reference>", "exec"), world)
     page = eval(compile(ast.Expression(last.value), "<reference>", "eval"), world)
     assert "Nested is as good as separate" in page.data

@@ -1,6 +1,6 @@
 """The page of reference: the names that a notebook uses, each with what its docstring says and one example.
 
-The examples are one session from top to bottom, each standing on those before it; a test runs them.
+The examples are one program from top to bottom, each standing on those before it; a test runs them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def session() -> str:
+def program() -> str:
     """Return all examples as one program."""
     return "\n\n".join([BEFORE, *EXAMPLES.values()])
 
