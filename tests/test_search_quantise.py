@@ -125,3 +125,16 @@ def test_a_stored_shortlist_serves_nested_search(made, form, length):
 def test_wrong_requests(rows, form, words):
     with pytest.raises(RequestError, match=words):
         search.store(rows, form)
+
+
+@pytest.mark.parametrize("form", search.FORMS)
+def test_parts_of_one_database_are_stored_alike(form):
+    rows = search.unit_rows(torch.randn(400, 16, generator=torch.Generator().manual_seed(5)), 16)
+    whole = search.store(rows, form)
+    parts = [search.store(part, form, like=whole) for part in rows.split(150)]
+    assert torch.cat([part.rows for part in parts]).equal(whole.rows)
+
+
+def test_what_is_larger_than_the_steps_it_is_stored_in_is_cut_off():
+    small = search.store(torch.full((3, 8), 0.1), "int8")
+    assert search.store(torch.full((3, 8), 9.0), "int8", like=small).rows.unique().tolist() == [127]

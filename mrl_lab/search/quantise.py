@@ -68,7 +68,7 @@ def _by_blocks(rows: Tensor, code: Callable[[Tensor], Tensor]) -> Tensor:
 class Plain(Stored):
     """Floating point rows (N, m), kept as they are."""
 
-    def __init__(self, rows: Tensor) -> None:
+    def __init__(self, rows: Tensor, like: Plain | None = None) -> None:
         super().__init__(rows, rows.shape[1])
         self.dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32
 
@@ -86,15 +86,19 @@ POWER = 0.75  # of the largest value of a dim, in its step
 
 
 class Int8(Stored):
-    """One byte a value, in steps of its dim."""
+    """One byte a value, in steps of its dim; in those of ``like``, where it is given, what is larger is cut off."""
 
     dtype = torch.int32
 
-    def __init__(self, rows: Tensor) -> None:
-        largest = torch.maximum(rows.amax(0), -rows.amin(0)).float().clamp(min=1e-12)  # (m,)
-        self.steps = largest**POWER * (largest ** (1 - POWER)).max() / 127
-        codes = _by_blocks(rows, lambda block: (block / self.steps).round().to(torch.int8))
+    def __init__(self, rows: Tensor, like: Int8 | None = None) -> None:
+        self.steps = self._steps(rows) if like is None else like.steps
+        codes = _by_blocks(rows, lambda block: (block / self.steps).round().clamp(-127, 127).to(torch.int8))
         super().__init__(codes, rows.shape[1])
+
+    @staticmethod
+    def _steps(rows: Tensor) -> Tensor:
+        largest = torch.maximum(rows.amax(0), -rows.amin(0)).float().clamp(min=1e-12)  # (m,)
+        return largest**POWER * (largest ** (1 - POWER)).max() / 127
 
     def prepare(self, queries: Tensor) -> Tensor:
         stretched = queries * self.steps
@@ -112,12 +116,13 @@ class Int8(Stored):
 
 
 class Binary(Stored):
-    """One bit a value: above its mean over the database, or not."""
+    """One bit a value: above its mean over the database, or over that of ``like``, or not."""
 
     dtype = torch.int32
 
-    def __init__(self, rows: Tensor) -> None:
-        self.means = rows.mean(0, dtype=torch.promote_types(rows.dtype, torch.float32))  # (m,)
+    def __init__(self, rows: Tensor, like: Binary | None = None) -> None:
+        means = rows.mean(0, dtype=torch.promote_types(rows.dtype, torch.float32))  # (m,)
+        self.means = means if like is None else like.means
         packed = _by_blocks(rows, lambda block: torch.from_numpy(np.packbits((block > self.means).numpy(), axis=1)))
         super().__init__(packed, rows.shape[1])
 
@@ -136,7 +141,7 @@ class Binary(Stored):
         return (2 * scores - signs) / self.shape[1]
 
 
-def _half(rows: Tensor) -> Plain:
+def _half(rows: Tensor, like: Plain | None = None) -> Plain:
     half, long = rows.half(), checks.lengths(rows)
     lost = ~((checks.lengths(half) - long).abs() <= 0.01 * long)  # overflown, or rounded to nothing
     if lost.any():
@@ -150,14 +155,17 @@ def _half(rows: Tensor) -> Plain:
 FORMS = {"float32": Plain, "float16": _half, "int8": Int8, "binary": Binary}
 
 
-def store(rows: checks.Rows, form: str = "float32") -> Stored:
+def store(rows: checks.Rows, form: str = "float32", like: Stored | None = None) -> Stored:
     """Return rows (N, m) stored in one of :data:`FORMS`, checked and ready for :func:`mrl_lab.search.exact`.
 
     "float32" keeps the rows as they are, whatever their type, and copies nothing.
+
+    Args:
+        like: others in the same form, whose steps and means are taken: parts of one database are stored alike.
 
     Raises:
         RequestError: an unknown form, or rows that :func:`mrl_lab.search.checks.database` refuses.
     """
     if form not in FORMS:
         raise unknown("form", form, FORMS)
-    return FORMS[form](checks.database(rows))
+    return FORMS[form](checks.database(rows), like)
