@@ -110,6 +110,10 @@ class Run:
                 raise unknown("verdict", verdict, VERDICTS)
         _save(self.folder / "claims.csv", table, CLAIMS, NEEDED[1])
 
+    def save_recommendation(self, found: Mapping[str, object]) -> None:
+        """Save what is recommended as recommendation.json."""
+        write(self.folder / "recommendation.json", json.dumps(found, indent=2, ensure_ascii=False).encode())
+
 
 def start(name: str) -> Run:
     """Begin a notebook: check its parameters, and return its run.
@@ -146,7 +150,7 @@ def _check_parameters(name: str) -> None:
 def _scratch(name: str) -> Path:
     """Return the kernel's folder in ``reports/scratch``, or in a temporary one when that cannot be written, emptied."""
     folder = _own_folder(name)
-    for old in ("facts.json", "scores.csv", "claims.csv"):
+    for old in ("facts.json", "scores.csv", "claims.csv", "recommendation.json"):
         (folder / old).unlink(missing_ok=True)
     return folder
 

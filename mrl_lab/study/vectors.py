@@ -1,18 +1,29 @@
 """Vectors of one's own: what is searched, who asks, and the ways to make a vector smaller.
 
-A :class:`Collection` holds vectors and what is known of them; a :class:`Way` takes a vector to any of its sizes. Every
-way here nests: its first m numbers are the vector at size m, so that one pass over the rows serves all sizes.
+A :class:`Collection` holds vectors and what is known of them, made by :func:`opened` from files or from texts and a
+model. A :class:`Way` takes a vector to any of its sizes. Every way here nests: its first m numbers are the vector at
+size m, so that one pass over the rows serves all sizes; sparse codes (:class:`Codes`) have one size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
-from mrl_lab.cuts import prefix
+from mrl_lab import keys
+from mrl_lab.cuts import prefix, stored_bytes, unit_prefix
+from mrl_lab.data import places
+from mrl_lab.data.own import Vectors
+from mrl_lab.data.searched import Searched, Texts, at_most, names, searched
+from mrl_lab.encoders.elsewhere import pretrained
+from mrl_lab.lab import kept
+from mrl_lab.methods.sparse import Sparse
+from mrl_lab.methods.sparse import stored_bytes as sparse_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +39,9 @@ class Collection:
         labels: (N,) classes of the documents, or None.
         ids: N names of documents, None for the numbers of their rows.
         texts: N texts of documents, asked: Q texts of queries; None where only vectors came.
-        lessons: (query, row of a document, grade) of other queries that may be learnt from, and ``learners`` their
-            vectors (L, d); none where there are none.
+        lessons: (P, 3) rows of query, document and grade, of other queries that may be learnt from; learners: these
+            queries (L, d). None where there are none.
+        notes: what was left out of it, and why.
         provenance: as in :class:`mrl_lab.data.Labelled`.
     """
 
@@ -44,6 +56,7 @@ class Collection:
     asked: Sequence[str] | None = None
     lessons: Tensor | None = None
     learners: Tensor | None = None
+    notes: Sequence[str] = ()
     provenance: Sequence[Mapping[str, str]] = field(default=())
 
     def __len__(self) -> int:
@@ -82,3 +95,96 @@ class Way:
         z = z if self.bend is None else z + self.bend(z)
         z = z if self.mean is None else z - self.mean
         return prefix(z, m) if self.matrix is None else z @ prefix(self.matrix, m)
+
+    def rows(self, z: Tensor, sizes: Sequence[int]) -> dict[int, Tensor]:
+        """z (B, d), of length 1 -> {m: (B, m), of length 1}, from one projection."""
+        whole = self.project(z, max(sizes))
+        return {m: unit_prefix(whole, m) for m in sizes}
+
+    def bytes(self, m: int, form: str) -> int:
+        """Bytes of one stored vector of m numbers."""
+        return -(-m // 8) if form in BITS else stored_bytes(m, 1 if form == "int8" else 4)
+
+
+BITS = ("binary", "signs")  # forms of one bit a number
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Sparse codes as a way: z (B, d) -> (B, latents), of which as many are not zero as the one size says."""
+
+    name: str
+    coder: Sparse
+
+    @torch.no_grad()
+    def rows(self, z: Tensor, sizes: Sequence[int]) -> dict[int, Tensor]:
+        """z (B, d), of length 1 -> {k: codes (B, latents), of length 1} for the one k."""
+        return {self.coder.active: normalize(self.coder.code(z.float()), dim=1)}
+
+    def bytes(self, m: int, form: str) -> int:
+        """Bytes of one stored code: values and indices."""
+        return sparse_bytes(m, len(self.coder.matrix), 1 if form == "int8" else 4)
+
+
+# ------------------------------------------------------------------------------------------------ opening
+
+MINILM = "all-minilm"
+
+
+def opened(given: Mapping[str, str], length: int | None = None, most: int | None = None) -> Collection:
+    """Return the collection that a request's parameters name (:mod:`mrl_lab.data.searched`).
+
+    Args:
+        length: most tokens of a text that are read. most: texts that a model makes vectors of, at most.
+
+    Raises:
+        RequestError: what :func:`mrl_lab.data.searched.searched` or :func:`mrl_lab.encoders.elsewhere.pretrained` says.
+    """
+    found = searched(given)
+    if isinstance(found.documents, Vectors):
+        return _collected(found, found.documents.z, found.queries and found.queries.z)
+    found = found if most is None else at_most(found, most)
+    model = given["model"]
+    weights = places.ensure(model).folder if model == MINILM else Path(model) if Path(model).is_dir() else model
+    sides = ((found.documents, "document"), (found.queries, "query"), (found.learners, "query"))
+    z = [encoded(weights, some, side, length)["z"] if some else None for some, side in sides]
+    return _collected(found, *z, key=keys.digest(z))
+
+
+@kept
+def encoded(weights: Path | str, said: Texts, side: str, length: int | None) -> dict[str, Tensor]:
+    """Return the model's own vectors of texts: {"z": (n, d)}, with the prompt of a "query" or a "document"."""
+    return {"z": pretrained(weights, length=length).vectors(list(said.texts), side=side)}
+
+
+def _collected(
+    found: Searched, z: Tensor, queries: Tensor | None, learners: Tensor | None = None, key: str = ""
+) -> Collection:
+    place = {name: row for row, name in enumerate(names(found.documents))}
+    said = found.documents if isinstance(found.documents, Texts) else found.said
+    by_row = lambda grades: {place[document]: grade for document, grade in grades.items()}  # noqa: E731
+    return Collection(
+        found.name,
+        z,
+        [key, *(item["sha256"] for item in found.provenance)],
+        queries=queries,
+        judged=found.judged and [by_row(found.judged[name]) for name in names(found.queries)],
+        labels=None if found.labels is None else _numbers(found.labels),
+        ids=names(found.documents),
+        texts=said and said.texts,
+        asked=found.queries.texts if isinstance(found.queries, Texts) else None,
+        lessons=_lessons([by_row(found.lessons[name]) for name in names(found.learners)]) if found.lessons else None,
+        learners=learners,
+        notes=found.notes,
+        provenance=found.provenance,
+    )
+
+
+def _numbers(labels: Sequence[str]) -> Tensor:
+    number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    return torch.tensor([number[label] for label in labels])
+
+
+def _lessons(grades: Sequence[Mapping[int, int]]) -> Tensor:
+    """Rows (query, document, grade)."""
+    return torch.tensor([(query, row, grade) for query, some in enumerate(grades) for row, grade in some.items()])
