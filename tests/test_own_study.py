@@ -12,7 +12,7 @@ from mrl_lab.data import searched
 from mrl_lab.data.searched import Texts
 from mrl_lab.errors import RequestError
 from mrl_lab.lab import Recipe
-from mrl_lab.study import choosing, shrinking, vectors
+from mrl_lab.study import choosing, shrinking
 from mrl_lab.study.shrinking import Learnt, Nested, Prefix, RandomDims, Rotation, Shrinking, Sparsely
 from mrl_lab.study.vectors import Collection, Way
 
@@ -86,6 +86,8 @@ def given(folder, **files):
         ({"vectors": "z.npy", "labels": "y.txt", "queries": "q.npy", "qrels": "trec.txt"}, "two criteria"),
         ({"vectors": "z.npy", "texts": "few.txt"}, "2 texts for 60 documents"),
         ({"vectors": "texts.txt"}, "files of your own end in"),
+        ({"vectors": "z.npy", "model": "empty"}, "leave model out"),
+        ({"vectors": "z.npy", "collection": "empty"}, "give one of them"),
         ({"queries": "q.npy"}, "belong to vectors or texts of your own"),
         ({"texts": "hole.txt"}, "row 1 is empty"),
         ({"texts": "again.jsonl"}, "'1' stands there twice"),
@@ -317,4 +319,20 @@ def test_encoding_is_keyed_by_the_texts():
     one, other = Texts(("0",), ("a",)), Texts(("0",), ("b",))
     assert one.key != other.key
     assert one.key == Texts(("7",), ("a",)).key
-    assert vectors.MINILM == "all-minilm"
+
+
+def test_what_was_computed_once_is_no_part_of_what_a_task_holds():
+    task = task_of()
+    before = dict(vars(task))
+    assert task.sample is task.sample
+    assert (task.axes.shape, len(task.who), len(task.questions)) == ((D, D), N, N)
+    assert vars(task) == before
+
+
+def test_one_question_is_shown_before_and_after_it_is_reranked():
+    task = task_of(texts=[f"text {i}" for i in range(N)])
+    found = shrinking.before_and_after(Way("prefix"), task, 3, m=2, k=4)
+    whole = [f"text {row}" for row in task.whole[3, :4].tolist()]
+    assert [text for text, _, _ in found["reranked by the whole"]] == whole
+    assert all(right for _, _, right in found["reranked by the whole"])
+    assert len(found["2 numbers"]) == 4

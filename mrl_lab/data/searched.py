@@ -23,7 +23,7 @@ import numpy as np
 from mrl_lab.data import digests, own, places, tables, texts
 from mrl_lab.errors import RequestError
 
-NONE = "none"
+NONE, AUTO, MINILM = "none", "auto", "all-minilm"  # what stands where nothing of your own is given
 FILES = ("vectors", "queries", "qrels", "labels", "texts")  # parameters that name files
 GIVEN = (*FILES, "model", "collection")
 LEAST = 20  # documents; fewer have no neighbours to speak of
@@ -82,7 +82,7 @@ def searched(given: Mapping[str, str]) -> Searched:
     Raises:
         RequestError: parameters that do not go together, or a file that cannot be used: names it and the row or line.
     """
-    given = dict.fromkeys(GIVEN, NONE) | dict(given)
+    given = _whole(given)
     _check_together(given)
     if given["vectors"] != NONE:
         found = _of_vectors(given)
@@ -94,8 +94,28 @@ def searched(given: Mapping[str, str]) -> Searched:
     return found
 
 
+def check(given: Mapping[str, str]) -> None:
+    """Check what is your own; a collection that has a name is looked for elsewhere.
+
+    Raises:
+        RequestError: as :func:`searched`.
+    """
+    given = _whole(given)
+    _check_together(given)
+    if any(given[name] != NONE for name in FILES) or Path(given["collection"]).is_dir():
+        searched(given)
+
+
+def _whole(given: Mapping[str, str]) -> dict[str, str]:
+    return dict.fromkeys(FILES, NONE) | {"model": MINILM, "collection": AUTO} | dict(given)
+
+
 def _check_together(given: Mapping[str, str]) -> None:
     have = [name for name in FILES if given[name] != NONE]
+    if "vectors" in have and given["model"] != MINILM:
+        raise RequestError("vectors are made already: leave model out, or give texts in their place.")
+    if {"vectors", "texts"} & set(have) and given["collection"] != AUTO:
+        raise RequestError(f"{have[0]} and collection both say what is searched: give one of them.")
     ours = not {"vectors", "texts"} & set(have)
     if ours and have:
         raise RequestError(
@@ -279,9 +299,9 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     grades: dict[str, dict[str, int]] = {}
     for number, line in enumerate(_lines(path), 1):
         words = line.split("\t") if line.count("\t") == 2 else line.split()
-        if not words or (number == 1 and not _whole(words[-1])):  # a blank line, and BEIR's first
+        if not words or (number == 1 and not _grade(words[-1])):  # a blank line, and BEIR's first
             continue
-        if len(words) not in (3, 4) or not _whole(words[-1]):
+        if len(words) not in (3, 4) or not _grade(words[-1]):
             raise RequestError(
                 f"{path}, line {number}: {line!r:.60} is neither 'query 0 document grade' nor 'query document grade', "
                 "with a whole number for a grade."
@@ -294,7 +314,7 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     return grades
 
 
-def _whole(text: str) -> bool:
+def _grade(text: str) -> bool:
     return text.strip().removeprefix("-").isdecimal()
 
 
@@ -338,7 +358,7 @@ def named(collection: str) -> Searched:
     Raises:
         RequestError: a source that cannot be had, or a folder without one of the files.
     """
-    if collection == "arxiv":
+    if collection in ("arxiv", AUTO):
         found, papers = places.ensure("arxiv"), texts.papers()
         ids = tuple(map(str, range(len(papers))))
         sides = (Texts(ids, tuple(getattr(p, part) for p in papers)) for part in ("abstract", "title"))

@@ -11,9 +11,10 @@ that need steps or means take them from a sample where there is more than one bl
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
+from itertools import product
 from typing import Protocol
 
 import pandas as pd
@@ -35,6 +36,11 @@ K, SHORTLIST = 10, 100
 BLOCK = 2**14  # documents projected at once: 50 MB at 768 numbers
 FORMS = ("float32", "int8", *BITS)
 RERANKED = "reranked"  # by the whole vectors, of a shortlist that float32 numbers found
+
+
+def once(function: Callable) -> property:
+    """Make a property that is computed once and held beside the object: keys are made of what an object holds."""
+    return property(cache(function))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +69,13 @@ class Shrinking:
 
     # ------------------------------------------------------------------------------- learning
 
-    @cached_property
+    @once
     def sample(self) -> Tensor:
         """Documents to learn from (n, d), float32, of length 1."""
         step = -(-len(self.collection) // self.learns)
         return normalize(self.collection.documents[::step].float(), dim=1)
 
-    @cached_property
+    @once
     def axes(self) -> Tensor:
         """The axes (d, d) of the sample's SVD, by falling energy."""
         return FeatureSVD.fit(self.sample, centre=False).axes
@@ -80,7 +86,7 @@ class Shrinking:
 
     # --------------------------------------------------------------------------------- asking
 
-    @cached_property
+    @once
     def who(self) -> Tensor:
         """Which queries, or documents, ask (Q,): a fixed draw, in its order."""
         known = self.collection
@@ -97,13 +103,13 @@ class Shrinking:
         """The documents that the questions are (Q,), which are no answers to themselves; None for queries."""
         return self.who if self.collection.queries is None else None
 
-    @cached_property
+    @once
     def questions(self) -> Tensor:
         """Vectors (Q, d), float32, of length 1."""
         source = self.collection.documents if self.collection.queries is None else self.collection.queries
         return normalize(source[self.who].float(), dim=1)
 
-    @cached_property
+    @once
     def whole(self) -> Tensor:
         """Ids (Q, SHORTLIST) that the whole vectors find."""
         return nearest(Way("whole"), self, [self.collection.d], ["float32"])["float32", self.collection.d][0]
@@ -119,6 +125,22 @@ class Shrinking:
         if known.labels is not None:
             return (known.labels[ids[:, 0]] == known.labels[self.own]).double()
         return (ids[:, :, None] == self.whole[:, None, :K]).any(2).double().mean(1)
+
+    def answers(self, question: int, row: int) -> bool:
+        """Say whether a document answers a question; by the whole vectors' own ten nearest where nobody knows."""
+        known, who = self.collection, int(self.who[question])
+        if known.judged is not None:
+            return known.judged[who].get(row, 0) > 0
+        if known.labels is not None:
+            return bool(known.labels[row] == known.labels[who])
+        return bool((self.whole[question, :K] == row).any())
+
+    def title(self, question: int) -> str:
+        """The text of a question, else its name."""
+        known, who = self.collection, int(self.who[question])
+        if known.queries is None:
+            return known.title(who)
+        return f"query {who}" if known.asked is None else known.asked[who]
 
     def ask(self, module: nn.Module, split: str, seed: int) -> pd.DataFrame:
         """Rows of a module that adapts, at its sizes, by the questions that choose ("validation") or judge ("test")."""
@@ -263,26 +285,32 @@ class Adapting:
 
 
 def nearest(
-    way: Way | Codes | Adapting, task: Shrinking, sizes: Sequence[int], forms: Sequence[str], k: int = SHORTLIST
+    way: Way | Codes | Adapting,
+    task: Shrinking,
+    sizes: Sequence[int],
+    forms: Sequence[str],
+    k: int = SHORTLIST,
+    which: Sequence[int] | None = None,
 ) -> dict[tuple[str, int], tuple[Tensor, float]]:
     """Return {(form, size): (ids (Q, k), seconds of search a question)}, over all documents.
 
     Args:
         forms: of :data:`FORMS`; 10 neighbours are searched for, but by "float32" ``k``, which a rerank begins with.
+        which: questions; all by default.
     """
-    known = task.collection
-    wanted = {form: min(k if form == "float32" else K, len(known) - (task.own is not None)) for form in forms}
-    asked, sample = way.rows(task.questions, sizes), way.rows(task.sample, sizes) if len(known) > BLOCK else None
+    known, some = task.collection, slice(None) if which is None else list(which)
+    own = None if task.own is None else task.own[some]
+    wanted = {form: min(k if form == "float32" else K, len(known) - (own is not None)) for form in forms}
+    asked, sample = way.rows(task.questions[some], sizes), way.rows(task.sample, sizes) if len(known) > BLOCK else None
     best: dict[tuple[str, int], _Best] = {}
     for start in range(0, len(known), BLOCK):
         rows = way.rows(normalize(known.documents[start : start + BLOCK].float(), dim=1), sizes)
-        for form in forms:
-            for m, block in rows.items():
-                if start == 0:
-                    like = None if sample is None else search.store(sample[m], form)
-                    best[form, m] = _Best(asked[m], wanted[form] + (task.own is not None), like)
-                best[form, m].offer(block, form, start)
-    return {cell: (one.finish(task.own), one.seconds / len(task.who)) for cell, one in best.items()}
+        for form, m in product(forms, rows):
+            if start == 0:
+                like = None if sample is None else search.store(sample[m], form)
+                best[form, m] = _Best(asked[m], wanted[form] + (own is not None), like)
+            best[form, m].offer(rows[m], form, start)
+    return {cell: (one.finish(own), one.seconds / len(one.queries)) for cell, one in best.items()}
 
 
 class _Best:
@@ -329,3 +357,19 @@ def by_question(how: How, task: Shrinking, sizes: Sequence[int], forms: Sequence
             again = search.rerank(task.questions, whole.documents, ids[:, :SHORTLIST], whole.d, min(K, ids.shape[1]))[1]
             rows[f"{RERANKED} {m}"] = task.quality(again)
     return rows
+
+
+def before_and_after(
+    way: Way | Codes, task: Shrinking, question: int, m: int, k: int = 5
+) -> dict[str, list[tuple[str, str, bool]]]:
+    """Return what one question finds by ``m`` numbers, and by a shortlist of them put in order by the whole vectors.
+
+    Each as (text, the place before, whether it is an answer), best first.
+    """
+    ids = nearest(way, task, [m], ["float32"], which=[question])["float32", m][0]
+    asked, known = task.questions[question : question + 1], task.collection
+    again = search.rerank(asked, known.documents, ids, known.d, k)[1][0].tolist()
+    place = {row: i for i, row in enumerate(ids[0].tolist(), 1)}
+    say = lambda row, remark: (known.title(row), remark, task.answers(question, row))  # noqa: E731
+    after = [say(row, "" if place[row] == i else f"was no. {place[row]}") for i, row in enumerate(again, 1)]
+    return {f"{m} numbers": [say(row, "") for row in ids[0, :k].tolist()], "reranked by the whole": after}

@@ -19,7 +19,7 @@ from mrl_lab import keys
 from mrl_lab.cuts import prefix, stored_bytes, unit_prefix
 from mrl_lab.data import places
 from mrl_lab.data.own import Vectors
-from mrl_lab.data.searched import Searched, Texts, at_most, names, searched
+from mrl_lab.data.searched import MINILM, Searched, Texts, at_most, names, searched
 from mrl_lab.encoders.elsewhere import pretrained
 from mrl_lab.lab import kept
 from mrl_lab.methods.sparse import Sparse
@@ -128,8 +128,6 @@ class Codes:
 
 # ------------------------------------------------------------------------------------------------ opening
 
-MINILM = "all-minilm"
-
 
 def opened(given: Mapping[str, str], length: int | None = None, most: int | None = None) -> Collection:
     """Return the collection that a request's parameters name (:mod:`mrl_lab.data.searched`).
@@ -144,7 +142,7 @@ def opened(given: Mapping[str, str], length: int | None = None, most: int | None
     if isinstance(found.documents, Vectors):
         return _collected(found, found.documents.z, found.queries and found.queries.z)
     found = found if most is None else at_most(found, most)
-    model = given["model"]
+    model = given.get("model", MINILM)
     weights = places.ensure(model).folder if model == MINILM else Path(model) if Path(model).is_dir() else model
     sides = ((found.documents, "document"), (found.queries, "query"), (found.learners, "query"))
     z = [encoded(weights, some, side, length)["z"] if some else None for some, side in sides]
