@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,18 @@ def scored(
         (row,) = score.tidy({m: 100 * q.mean().item()}, seconds=None if seconds is None else seconds.item(), **named)
         rows.append(row | {"bytes": ways[way].bytes(m, stored), "flops": m * len(task.collection)})
     return score.table(rows)
+
+
+def losses(
+    found: Cells, whole: Tensor, sizes: Sequence[int], ways: Iterable[str], form: str = "float32"
+) -> pd.DataFrame:
+    """Return points lost by each way at some sizes, as "3.1 [1.9, 4.4]": a row a way, a column a size."""
+    rows = []
+    for way in ways:
+        lost = {m: loss(whole, found[way, form, m]) for m in sizes if (way, form, m) in found}
+        told = {m: f"{one.mean:.1f} [{one.low:.1f}, {one.high:.1f}]" for m, one in lost.items()}
+        rows.append({"way": way} | {f"{m} numbers": told.get(m, "–") for m in sizes})
+    return pd.DataFrame(rows)
 
 
 # ------------------------------------------------------------------------------------------------ nested?

@@ -11,7 +11,7 @@ that need steps or means take them from a sample where there is more than one bl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -35,6 +35,12 @@ from mrl_lab.study.vectors import BITS, Codes, Collection, Way
 K, SHORTLIST = 10, 100
 BLOCK = 2**14  # documents projected at once: 50 MB at 768 numbers
 FORMS = ("float32", "int8", *BITS)
+CRITERIA = {
+    f"ndcg@{K}": f"**nDCG@{K}**, by judgements of which documents answer which queries, graded where they are",
+    "1nn": "**1-NN by labels**: whether the most similar other document is of the same class",
+    f"recall@{K}": f"**recall@{K} of the whole vectors' own neighbours**, for nobody said what a right answer is. It "
+    "is stricter than any task: a neighbour that is exchanged for one as good counts as lost",
+}
 RERANKED = "reranked"  # by the whole vectors, of a shortlist that float32 numbers found
 
 
@@ -357,6 +363,26 @@ def by_question(how: How, task: Shrinking, sizes: Sequence[int], forms: Sequence
             again = search.rerank(task.questions, whole.documents, ids[:, :SHORTLIST], whole.d, min(K, ids.shape[1]))[1]
             rows[f"{RERANKED} {m}"] = task.quality(again)
     return rows
+
+
+def measured(
+    ways: Mapping[str, How | Sequence[Learnt]], task: Shrinking, sizes: Sequence[int], seed: int
+) -> dict[str, dict[str, Tensor]]:
+    """Return {way: :func:`by_question`}; sparse codes, several under one name, at the one size of each.
+
+    What no training makes is the same for every seed, and computed once.
+    """
+    found = {}
+    for name, how in ways.items():
+        if isinstance(how, (list, tuple)):
+            rows = [by_question(one, task, [one.method.active], CODED, seed) for one in how]
+            found[name] = {key: q for some in rows for key, q in some.items()}
+        else:
+            found[name] = by_question(how, task, sizes, FORMS, seed if isinstance(how, Learnt) else 0)
+    return found
+
+
+CODED = ("float32", "int8")  # forms of sparse codes
 
 
 def before_and_after(

@@ -8,7 +8,7 @@ size m, so that one pass over the rows serves all sizes; sparse codes (:class:`C
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 from mrl_lab import keys
 from mrl_lab.cuts import prefix, stored_bytes, unit_prefix
-from mrl_lab.data import places
+from mrl_lab.data import digests, places
 from mrl_lab.data.own import Vectors
 from mrl_lab.data.searched import MINILM, Searched, Texts, at_most, names, searched
 from mrl_lab.encoders.elsewhere import pretrained
@@ -42,7 +42,7 @@ class Collection:
         lessons: (P, 3) rows of query, document and grade, of other queries that may be learnt from; learners: these
             queries (L, d). None where there are none.
         notes: what was left out of it, and why.
-        provenance: as in :class:`mrl_lab.data.Labelled`.
+        provenance: as in :class:`mrl_lab.data.Labelled`. weights: the same of the model, if there is one.
     """
 
     name: str
@@ -57,7 +57,8 @@ class Collection:
     lessons: Tensor | None = None
     learners: Tensor | None = None
     notes: Sequence[str] = ()
-    provenance: Sequence[Mapping[str, str]] = field(default=())
+    provenance: Sequence[Mapping[str, str]] = ()
+    weights: Sequence[Mapping[str, str]] = ()
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -142,11 +143,22 @@ def opened(given: Mapping[str, str], length: int | None = None, most: int | None
     if isinstance(found.documents, Vectors):
         return _collected(found, found.documents.z, found.queries and found.queries.z)
     found = found if most is None else at_most(found, most)
-    model = given.get("model", MINILM)
-    weights = places.ensure(model).folder if model == MINILM else Path(model) if Path(model).is_dir() else model
+    weights, provenance = _model(given.get("model", MINILM))
     sides = ((found.documents, "document"), (found.queries, "query"), (found.learners, "query"))
-    z = [encoded(weights, some, side, length)["z"] if some else None for some, side in sides]
-    return _collected(found, *z, key=keys.digest(z))
+    z = [encoded(weights, some, side, length)["z"] if some is not None and len(some) else None for some, side in sides]
+    return replace(_collected(found, *z, key=keys.digest(z)), weights=provenance)
+
+
+def _model(model: str) -> tuple[Path | str, list[dict[str, str]]]:
+    """Return where a model is, and its record."""
+    if model == MINILM:
+        found = places.ensure(model)
+        return found.folder, found.provenance()
+    folder = Path(model)
+    if folder.is_dir():
+        about = {"name": folder.name, "place": "your own folder", "licence": "yours", "file": "all files"}
+        return folder, [about | {"sha256": digests.of_folder(folder)}]
+    return model, [{"name": model, "place": "the hub"}]
 
 
 @kept
