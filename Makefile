@@ -29,6 +29,7 @@ test: $(VENV)/.ready-test lint
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 lab: $(VENV)/.ready
 	$(BIN)/jupyter lab --notebook-dir=notebooks
@@ -40,7 +41,7 @@ fresh:
 	tests/fresh_machine.sh
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build *.egg-info
 
 # The tested versions, with the torch that was asked for in the place of the pinned one.
 $(VENV)/constraints.txt: constraints.txt Makefile

@@ -152,9 +152,9 @@ def threads() -> Line:
 
 def cache() -> Line:
     """What is fetched and what is computed can be kept."""
-    from mrl_lab.data import places
+    from mrl_lab import files
 
-    home = places.cache_folder()
+    home = files.cache_folder()
     for folder in (home, home / "data", home / "results"):
         nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):

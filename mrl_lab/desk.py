@@ -6,6 +6,7 @@ lab.judge(run, claims, scores, budget)       both tables saved; the verdicts to 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from mrl_lab.runs import Run
     from mrl_lab.stats import Claim
 
-SHOWN = ["id", "claim", "paper", "ours", "low", "high", "seeds", "verdict", "note"]
-
 
 def start(name: str) -> Run:
     """Begin the run of a notebook: check its parameters, give it a folder, choose the device and the style, say so.
@@ -29,12 +28,27 @@ def start(name: str) -> Run:
     """
     from mrl_lab import plots
 
+    _check_parameters(name)
     run = runs.start(name)
     compute = device.choose()
     run.note(device=compute.describe())
     plots.use_style()
     print(compute.describe())
     return run
+
+
+def _check_parameters(name: str) -> None:
+    """Hold what this kernel was given against the form of the notebook; other programs than kernels have none."""
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+
+    from mrl_lab.report import notebooks
+
+    shell = get_ipython()
+    notebook = notebooks.original(name) if shell else None
+    if notebook:
+        notebook.check(shell.user_ns, shell.user_ns["In"])
 
 
 def judge(run: Run, claims: Sequence[Claim], scores: pd.DataFrame, budget: str) -> HTML:
@@ -52,9 +66,9 @@ def judge(run: Run, claims: Sequence[Claim], scores: pd.DataFrame, budget: str) 
     run.save_claims(verdicts)
     if not claims:
         return HTML("<p>Nothing is claimed here.</p>")
-    table, behind = verdicts[SHOWN], stats.detail(claims, scores)
+    behind = stats.detail(claims, scores)
     parts = [
-        f"<p>{stats.RULE}</p><p>{_counted(verdicts['verdict'])}</p>{_html(table, 2)}",
+        f"<p>{stats.RULE}</p><p>{_counted(verdicts['verdict'])}</p>{_html(verdicts, 2)}",
         f"<details><summary>Every condition behind the verdicts</summary>{_html(behind, 3)}</details>",
     ]
     return HTML("".join(parts))

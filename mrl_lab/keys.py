@@ -14,39 +14,34 @@ import ast
 import dis
 import hashlib
 import json
+import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
 
+from mrl_lab import FACE, files
 from mrl_lab.errors import RequestError
 
 PACKAGE = Path(__file__).parent
 NAME = PACKAGE.name
-# No number in a result depends on these: they remember, run, show, judge and describe, or find files whose checksums
-# are in the key of the data.
-ASIDE = frozenset(
-    f"{NAME}{module and '.'}{module}"
-    for module in (
-        *(
-            "",
-            "__main__",
-            "check",
-            "claims",
-            "cli",
-            "errors",
-            "explore",
-            "keys",
-            "lab",
-            "parameters",
-            "plots",
-            "report",
-        ),
-        *("runs", "source", "workers", "data.catalogue", "data.fetch", "data.places", "data.sources"),
-    )
+
+
+def _modules(*names: str) -> frozenset[str]:
+    return frozenset(f"{NAME}{name and '.'}{name}" for name in names)
+
+
+# Neither a number nor a drawing depends on these: they run and describe notebooks and make pages of them, or find files
+# whose checksums are in the key of the data.
+AROUND = _modules("", "__main__", "check", "cli", "errors", "files", "parameters", "report", "source", "workers") | (
+    _modules("data.catalogue", "data.fetch", "data.places", "data.sources")
 )
+# And no number depends on these, which remember, show and judge.
+ASIDE = AROUND | _modules("claims", "desk", "explore", "keys", "lab", "plots", "runs")
+CACHED = type(cache(id))
 PLAIN = (str, int, float, bool, type(None))
 OF_A_CLASS = frozenset(  # what every class carries, and what changes nothing that it computes
     {"__annotations__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__", "__parameters__"}
@@ -87,17 +82,19 @@ def describe(value: object, seen: frozenset[int] = frozenset()) -> object:
     if isinstance(value, Mapping):
         return [[describe(name, seen), describe(item, seen)] for name, item in value.items()]
     if isinstance(value, Path):
-        return {"files": content(value)}
+        return {"files": files.content(value)}
     if isinstance(value, ModuleType):
         return value.__name__
     return _code(value, seen) if _is_code(value) else _object(value, seen)
 
 
 def _is_code(value: object) -> bool:
-    return isinstance(value, (type, FunctionType, MethodType, BuiltinFunctionType, partial, staticmethod, classmethod))
+    kinds = (type, FunctionType, MethodType, BuiltinFunctionType, partial, staticmethod, classmethod, CACHED)
+    installed = hasattr(value, "__qualname__") and _installed(getattr(value, "__module__", None) or "")
+    return isinstance(value, kinds) or installed  # such as numpy's functions, which are of a kind of their own
 
 
-def _object(value: object, seen: frozenset[int]) -> object:
+def _object(value: Any, seen: frozenset[int]) -> object:
     if hasattr(value, "numpy") or hasattr(value, "tobytes"):
         return _bytes(value)
     if hasattr(value, "to_csv"):
@@ -124,32 +121,10 @@ def _bytes(value) -> str:
     return total.hexdigest()
 
 
-def content(path: Path) -> str:
-    """Return a SHA-256 over a file, or over the names and contents of all files below a folder.
-
-    Raises:
-        RequestError: there is nothing at ``path``.
-    """
-    if not path.exists():
-        raise RequestError(f"there is no file or folder {path}.")
-    total = hashlib.sha256()
-    for file in sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]:
-        about = file.stat()
-        name = file.relative_to(path).as_posix()
-        total.update(f"{name}\0{_of_file(file, about.st_size, about.st_mtime_ns)}\0".encode())
-    return total.hexdigest()
-
-
-@cache
-def _of_file(file: Path, size: int, changed: int) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 # --------------------------------------------------------------------------------------------------- code
 
 
-def code(thing: type | Callable, seen: frozenset[int] = frozenset()) -> object:
+def code(thing: Any, seen: frozenset[int] = frozenset()) -> object:
     """Return what a class or a function does: see the head of this module.
 
     Of this package the import closure counts; of an installed one the name alone.
@@ -158,12 +133,14 @@ def code(thing: type | Callable, seen: frozenset[int] = frozenset()) -> object:
     name = f"{module}.{getattr(thing, '__qualname__', thing)}"
     if module.split(".")[0] == NAME:
         return {"name": name, "closure": closure(module)}
-    return name if _installed(module) else body(thing, seen)
+    return name if isinstance(thing, BuiltinFunctionType) or _installed(module) else body(thing, seen)
 
 
 def _code(value: object, seen: frozenset[int]) -> object:
     if isinstance(value, (staticmethod, classmethod)):
         return _code(value.__func__, seen)
+    if isinstance(value, CACHED):
+        return code(value.__wrapped__, seen)
     if isinstance(value, partial):
         return [describe(part, seen) for part in (value.func, value.args, value.keywords)]
     if isinstance(value, MethodType):
@@ -171,7 +148,7 @@ def _code(value: object, seen: frozenset[int]) -> object:
     return code(value, seen)
 
 
-def body(thing: type | FunctionType, seen: frozenset[int] = frozenset()) -> object:
+def body(thing: Any, seen: frozenset[int] = frozenset()) -> object:
     """Return what a class or a function does by its own byte code and by all that this reads, wherever it stands."""
     if id(thing) in seen:
         return f"again: {thing.__qualname__}"
@@ -186,7 +163,7 @@ def body(thing: type | FunctionType, seen: frozenset[int] = frozenset()) -> obje
 
 
 def _parts(parts: Mapping[str, object], seen: frozenset[int]) -> dict[str, object]:
-    found = {}
+    found: dict[str, object] = {}
     for name, part in parts.items():
         if isinstance(part, property):
             found[name] = [describe(f, seen) for f in (part.fget, part.fset) if f]
@@ -243,20 +220,40 @@ def _installed(module: str) -> bool:
 @cache
 def closure(module: str) -> str:
     """Return a SHA-256 over the text of a module of this package and of all that it imports of the package."""
+    return _over(reached(frozenset({module})))
+
+
+def behind(cells: Iterable[str]) -> str:
+    """Return a SHA-256 over the text of all that a notebook's code cells import, to compute, to judge and to draw.
+
+    Cells that cannot be read might import anything, so for them the whole package counts.
+    """
+    lines = re.sub(r"^(\s*)[%!].*", r"\1pass", "\n".join(cells), flags=re.MULTILINE)  # magics
+    try:
+        first = _imported(ast.parse(lines))
+    except SyntaxError:
+        first = frozenset(
+            ".".join([NAME, *f.relative_to(PACKAGE).with_suffix("").parts]) for f in PACKAGE.rglob("*.py")
+        )
+    return _over(reached(first, AROUND))
+
+
+def _over(modules: frozenset[str]) -> str:
     total = hashlib.sha256()
-    for name in sorted(reached(module)):
-        total.update(name.encode() + b"\0" + _file(name).read_bytes() + b"\0")
+    for name in sorted(modules):
+        total.update(name.encode() + b"\0" + _text_of(name).encode() + b"\0")
     return total.hexdigest()
 
 
 @cache
-def reached(module: str) -> frozenset[str]:
-    """Return the modules of this package that ``module`` imports, directly or not, and itself, but for ASIDE's."""
-    found, waiting = set(), {module}
+def reached(modules: frozenset[str], aside: frozenset[str] | None = None) -> frozenset[str]:
+    """Return modules and all of this package that they import, directly or not, but for those ``aside`` (ASIDE)."""
+    aside = ASIDE if aside is None else aside
+    found, waiting = set(), set(modules)
     while waiting:
         name = waiting.pop()
         top = ".".join(name.split(".")[:2])
-        if name in found or {name, top} & ASIDE or not _file(name):
+        if name in found or {name, top} & aside or not _file(name):
             continue
         found.add(name)
         waiting |= {*_imports(name), name.rpartition(".")[0]}
@@ -268,16 +265,51 @@ def _file(module: str) -> Path | None:
     return next((f for f in (base.with_suffix(".py"), base / "__init__.py") if f.is_file() and base != PACKAGE), None)
 
 
+def _text_of(module: str) -> str:
+    file = _file(module)
+    return file.read_text(encoding="utf-8") if file else ""
+
+
 @cache
 def _imports(module: str) -> frozenset[str]:
-    """Return what a module imports of this package; imports for type checkers alone do not count."""
-    found: set[str] = set()
-    for node in _at_run_time(ast.parse(_file(module).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(name for name in found if name.startswith(f"{NAME}."))
+    return _imported(ast.parse(_text_of(module)))
+
+
+def _imported(code: ast.AST) -> frozenset[str]:
+    """Return what code imports of this package, whole or by parts; imports for type checkers alone do not count.
+
+    A part of the package's face is imported from the module that has it.
+    """
+    nodes = list(_at_run_time(code))
+    known = {NAME: NAME} | {name: home for node in nodes for name, home in _bound(node)}
+    chains = [_chain(node) for node in nodes if isinstance(node, ast.Attribute)]
+    parts = {".".join([known[first], *rest]) for first, *rest in filter(None, chains) if first in known}
+    return frozenset(_home(name) for name in {*known.values(), *parts} if name.startswith(f"{NAME}."))
+
+
+def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield (the name that an import gives to a thing, what it is a name of)."""
+    if isinstance(node, ast.Import):
+        yield from ((alias.asname or alias.name, alias.name) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module, node.module
+        yield from ((alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def _chain(node: ast.expr) -> list[str]:
+    """Return ["lab", "methods", "mrl"] for ``lab.methods.mrl``; empty for what does not begin with a name."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return [node.id, *reversed(names)] if isinstance(node, ast.Name) else []
+
+
+def _home(name: str) -> str:
+    """Return where a name of the package's face is at home, and others as they are."""
+    top, *rest = name.split(".")[1:]
+    home = FACE.get(top, top)
+    return ".".join([NAME, home, *(rest if home == top else ())])
 
 
 def _at_run_time(node: ast.AST) -> Iterator[ast.AST]:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import product
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import pandas as pd
 import torch
@@ -41,7 +41,9 @@ class Task(Protocol):
 
     Attributes:
         key: what identifies the rows that are learnt from, as JSON can hold it.
-        heavy: do not keep trained weights, only answers (optional; weights of 90 MB each fill a disk).
+
+    A task whose trained weights are too large to keep (of 90 MB each they fill a disk) has ``keep(module)`` as well:
+    the tensors by name that are kept in their place, and that ``ask`` gets in the place of the module.
     """
 
     key: object
@@ -74,8 +76,8 @@ class Recipe:
         """Train ``model`` in place by this recipe and return its history."""
         batch = min(self.batch, len(rows))
         steps = self.steps or max(1, round(self.epochs * len(rows) / batch))
-        how = {"lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip, "after_step": after_step}
-        return fit(model, rows, steps=steps, batch=batch, seed=seed, **how)
+        how: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip}
+        return fit(model, rows, steps=steps, batch=batch, seed=seed, after_step=after_step, **how)
 
 
 # ------------------------------------------------------------------------------------------------ one model
@@ -88,22 +90,34 @@ def built(method: Method, task: Task, seed: int) -> nn.Module:
         return method.build(task, seed)
 
 
-def learn(method: Method, task: Task, recipe: Recipe, seed: int) -> nn.Module:
-    """Return ``method`` trained on the task's rows, with its ``history``; computed anew each time."""
+def learnt_from(method: Method, task: Task) -> Rows:
+    """Return the rows that ``method`` learns from: the task's, where it has none itself."""
+    return method.rows(task) if hasattr(method, "rows") else task.rows()
+
+
+def learn(method: Method, task: Task, recipe: Recipe | None, seed: int) -> nn.Module:
+    """Return ``method`` trained on the task's rows, with its ``history``; computed anew each time.
+
+    Without a recipe it stays as it was built.
+    """
     module = built(method, task, seed)
-    rows = method.rows(task) if hasattr(method, "rows") else task.rows()
+    if recipe is None:
+        module.history = pd.DataFrame()
+        return module.eval()
+    rows = learnt_from(method, task)
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # dropout, views and crops draw from the global stream: the same ones for every method
         module.history = recipe.fit(module, rows, seed, after_step=getattr(module, "after_step", None))
     return module.cpu().eval()
 
 
-def trained(method: Method, task: Task, recipe: Recipe, seed: int) -> nn.Module:
+def trained(method: Method, task: Task, recipe: Recipe | None, seed: int) -> nn.Module:
     """Return ``method`` trained on the CPU, with its ``history`` (one row a step); computed once."""
 
     def kept() -> dict[str, Tensor]:
         module = learn(method, task, recipe, seed)
-        log = {f"{LOG}{name}": torch.tensor(c.to_numpy(dtype="float64")) for name, c in module.history.items()}
+        history: Any = module.history
+        log = {f"{LOG}{name}": torch.tensor(c.to_numpy(dtype="float64")) for name, c in history.items()}
         return {f"{WEIGHT}{name}": value for name, value in module.state_dict().items()} | log
 
     found = runs.remember({"trained": _key(method, task, recipe, seed)}, kept)
@@ -117,7 +131,7 @@ def _named(found: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
 
 
-def _key(method: Method, task: Task, recipe: Recipe, seed: int) -> dict:
+def _key(method: Method, task: Task, recipe: Recipe | None, seed: int) -> dict:
     """All that a trained model depends on: of the task what is learnt from, and not how it asks."""
     rows = type(method).rows if hasattr(method, "rows") else type(task).rows
     code = {
@@ -139,35 +153,56 @@ def embed(encoder: nn.Module, x: Tensor) -> Tensor:
 # --------------------------------------------------------------------------------------------- many models
 
 
-def asked(method: Method, task: Task, recipe: Recipe, seed: int, split: str = "test") -> pd.DataFrame:
+def outcome(method: Method, task: Any, recipe: Recipe | None, seed: int) -> dict[str, Tensor]:
+    """Return what a task with ``keep`` keeps of the trained method in the place of its weights; computed once."""
+    key = {"outcome": _key(method, task, recipe, seed), "how": _how(task)}
+    return runs.remember(key, lambda: task.keep(learn(method, task, recipe, seed)))
+
+
+def _how(task: Task) -> list:
+    """How a task asks: its code, and all that it holds."""
+    return [keys.code(type(task)), keys.describe(vars(task))]
+
+
+def asked(method: Method, task: Task, recipe: Recipe | None, seed: int, split: str = "test") -> pd.DataFrame:
     """Return what the task says of the trained method on a split: rows of the tidy table; computed once."""
 
     def rows() -> pd.DataFrame:
-        get = learn if getattr(task, "heavy", False) else trained
+        get: Callable[..., Any] = outcome if hasattr(task, "keep") else trained
         return score.table(task.ask(get(method, task, recipe, seed), split, seed).to_dict("records"))
 
-    how = [keys.code(type(task)), keys.describe(vars(task))]
-    key = {"asked": _key(method, task, recipe, seed), "how": how, "split": split}
+    key = {"asked": _key(method, task, recipe, seed), "how": _how(task), "split": split}
     return runs.remember(key, rows)
 
 
 def sweep(
-    methods: Methods, task: Task, recipes: Recipe | Mapping[str, Recipe], seeds: Iterable[int], split: str = "test"
+    methods: Methods,
+    task: Task,
+    recipes: Recipe | Mapping[str, Recipe | None],
+    seeds: Iterable[int],
+    split: str = "test",
 ) -> pd.DataFrame:
     """Train and ask every method at every seed: the tidy table.
 
     Args:
-        recipes: one for all, or one a method.
+        recipes: one for all, or one a method; None leaves a method as it was built.
+
+    Returns:
+        The tidy table; a task that answers in several ways adds the way to the method's name, such as ", PCA".
     """
     chosen = dict.fromkeys(methods, recipes) if isinstance(recipes, Recipe) else recipes
-    wanted = [(name, one, seed) for seed in seeds for name, some in methods.items() for one in _several(some)]
+    wanted = [(name, one, seed) for seed in seeds for name, some in methods.items() for one in several(some)]
     found = workers.each(asked, [(one, task, chosen[name], seed, split) for name, one, seed in wanted])
-    named = [table.assign(method=name, seed=seed) for (name, _, seed), table in zip(wanted, found, strict=True)]
+    named = [
+        table.assign(method=name + table["method"].fillna(""), seed=seed)
+        for (name, _, seed), table in zip(wanted, found, strict=True)
+    ]
     return pd.concat(named, ignore_index=True)
 
 
-def _several(some: Method | Sequence[Method]) -> Sequence[Method]:
-    return some if isinstance(some, (list, tuple)) else [some]
+def several(some: Method | Sequence[Method]) -> Sequence[Method]:
+    """Return methods that stand under one name as a list."""
+    return some if isinstance(some, Sequence) else [some]
 
 
 def tune(
@@ -183,14 +218,15 @@ def tune(
         One row a method and setting: method, the fields tried, and the mean of each metric that the task gives there,
         over models, sizes and seeds.
     """
-    seeds, grid = list(seeds), [dict(zip(tried, point, strict=True)) for point in product(*tried.values())]
+    seeds = list(seeds)
+    grid: list[dict[str, Any]] = [dict(zip(tried, point, strict=True)) for point in product(*tried.values())]
     if not grid or not all(hasattr(base, name) for name in tried):
         raise RequestError(f"what is tried are fields of a recipe with values to try, got {tried}.")
-    wanted = [
+    wanted = [  # settings first: methods that begin from one start do not wait for it side by side
         (name, one, point, s)
-        for name, some in methods.items()
         for point in grid
-        for one in _several(some)
+        for name, some in methods.items()
+        for one in several(some)
         for s in seeds
     ]
     calls = [(one, task, replace(base, **point), s, "validation") for _, one, point, s in wanted]
@@ -222,4 +258,4 @@ def kept(function: T) -> T:
         key = {"kept": keys.describe(function), "given": keys.describe(dict(given.arguments))}
         return runs.remember(key, lambda: function(*args, **named))
 
-    return once
+    return cast(T, once)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,40 +23,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mrl_lab import source
-from mrl_lab.data import places
+from mrl_lab import files, schema, source
 from mrl_lab.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
-
-SCORES = {
-    "method": "string",
-    "seed": "Int64",
-    "layer": "Int64",
-    "dim": "Int64",
-    "tokens": "Int64",
-    "metric": "string",
-    "value": "float64",
-    "n": "Int64",
-    "bytes": "Int64",
-    "flops": "Int64",
-    "seconds": "float64",
-}
-CLAIMS = {
-    "id": "string",
-    "claim": "string",
-    "paper": "string",
-    "ours": "float64",
-    "low": "float64",
-    "high": "float64",
-    "seeds": "Int64",
-    "verdict": "string",
-    "note": "string",
-}
-NEEDED = ("method", "metric", "value"), ("id", "claim", "verdict")
-VERDICTS = ("shown", "not shown", "inconclusive")
 
 USED = "used.jsonl"  # in a run's folder: when the results in use were made, a line each
 
@@ -89,26 +60,26 @@ class Run:
                 before = known.get(name, [])
                 plain = before + [item for item in plain if item not in before]
             known[name] = plain
-        write(file, json.dumps(known, indent=2, ensure_ascii=False).encode())
+        files.write(file, json.dumps(known, indent=2, ensure_ascii=False).encode())
 
     def save_scores(self, table: pd.DataFrame) -> None:
-        """Save the tidy table as scores.csv, columns in the order of :data:`SCORES`.
+        """Save the tidy table as scores.csv, columns in the order of :data:`mrl_lab.schema.SCORES`.
 
         Raises:
             RequestError: an unknown column, no method, metric or value, or a column of the wrong type.
         """
-        _save(self.folder / "scores.csv", table, SCORES, NEEDED[0])
+        _save(self.folder / "scores.csv", table, schema.SCORES)
 
     def save_claims(self, table: pd.DataFrame) -> None:
-        """Save the judged claims as claims.csv, columns in the order of :data:`CLAIMS`.
+        """Save the judged claims as claims.csv, columns in the order of :data:`mrl_lab.schema.CLAIMS`.
 
         Raises:
-            RequestError: as for the scores, or a verdict that is none of :data:`VERDICTS`.
+            RequestError: as for the scores, or a verdict that is none of :data:`mrl_lab.schema.VERDICTS`.
         """
         for verdict in table.get("verdict", ()):
-            if verdict not in VERDICTS:
-                raise unknown("verdict", verdict, VERDICTS)
-        _save(self.folder / "claims.csv", table, CLAIMS, NEEDED[1])
+            if verdict not in schema.VERDICTS:
+                raise unknown("verdict", verdict, schema.VERDICTS)
+        _save(self.folder / "claims.csv", table, schema.CLAIMS)
 
     def save_recommendation(self, found: Mapping[str, object]) -> None:
         """Save what is recommended as recommendation.json."""
@@ -116,35 +87,16 @@ class Run:
 
 
 def start(name: str) -> Run:
-    """Begin a notebook: check its parameters, and return its run.
+    """Return a notebook's run, which writes into the runner's folder.
 
-    It writes into the runner's folder; without a runner (JupyterLab, plain papermill) into one of this kernel alone,
-    and says which.
-
-    Raises:
-        RequestError: a parameter with a wrong value, or one that the notebook does not have.
+    Without a runner (JupyterLab, plain papermill) it is one of this kernel alone, and said.
     """
-    _check_parameters(name)
     given = os.environ.get("MRL_LAB_RUN")
     folder = Path(given) if given else _scratch(name)
     folder.mkdir(parents=True, exist_ok=True)
     if not given:
         print(f"tables of this run: {folder}")
     return Run(name, folder)
-
-
-def _check_parameters(name: str) -> None:
-    """Hold what this kernel was given against the form of the notebook; other programs than kernels have none."""
-    if "IPython" not in sys.modules:
-        return
-    from IPython import get_ipython
-
-    from mrl_lab.report import notebooks
-
-    shell = get_ipython()
-    notebook = notebooks.original(name) if shell else None
-    if notebook:
-        notebook.check(shell.user_ns, shell.user_ns["In"])
 
 
 def _scratch(name: str) -> Path:
@@ -175,14 +127,14 @@ def _plain(value: object) -> object:
     return value if isinstance(value, (str, int, float, bool, dict, type(None))) else str(value)
 
 
-def _save(file: Path, table: pd.DataFrame, columns: Mapping[str, str], needed: Iterable[str]) -> None:
+def _save(file: Path, table: pd.DataFrame, columns: Mapping[str, str]) -> None:
     for name in table.columns:
         if name not in columns:
             raise unknown(f"column of {file.name}:", name, columns)
-    lacking = [name for name in needed if name not in table.columns]
+    lacking = [name for name in schema.NEEDED[file.name] if name not in table.columns]
     if lacking:
         raise RequestError(f"{file.name} needs the columns {', '.join(lacking)}; the table has {list(table.columns)}.")
-    write(file, _typed(file, table.reindex(columns=list(columns)), columns).to_csv(index=False).encode())
+    files.write(file, _typed(file, table.reindex(columns=list(columns)), columns).to_csv(index=False).encode())
 
 
 def _typed(file: Path, table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -192,16 +144,6 @@ def _typed(file: Path, table: pd.DataFrame, columns: Mapping[str, str]) -> pd.Da
         except (TypeError, ValueError) as error:
             raise RequestError(f"column {name!r} of {file.name} is {kind}: {error}.") from None
     return table
-
-
-def write(file: Path, content: bytes) -> None:
-    """Write ``content`` beside ``file``, then rename: a reader sees the old file or the new one, nobody half of one."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, file)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def load(folder: str | Path) -> pd.DataFrame:
@@ -217,7 +159,7 @@ def load(folder: str | Path) -> pd.DataFrame:
         run = json.loads(file.read_text(encoding="utf-8"))
         scores = file.with_name("scores.csv")
         if run["status"] == "done" and scores.is_file():
-            table = pd.read_csv(scores, dtype=SCORES)
+            table = pd.read_csv(scores, dtype=schema.SCORES)
             table.insert(0, "notebook", run["notebook"])
             table.insert(1, "tag", run["tag"])
             tables.append(table)
@@ -245,7 +187,7 @@ def remember(settings: Mapping[str, object], make: Callable[[], T]) -> T:
     Raises:
         RequestError: settings that JSON cannot hold, a result of another kind, or a cache that cannot be written.
     """
-    entry = places.cache_folder() / "results" / _key(settings)
+    entry = files.cache_folder() / "results" / _key(settings)
     stale = os.environ.get("MRL_LAB_FRESH") and entry.name not in MADE
     found = None if stale else _reuse(entry)
     if found is None:
@@ -341,9 +283,9 @@ def _keep(entry: Path, made: T, settings: dict, spans: list[Span]) -> dict:
     """Write a result, then its JSON: without the second, the first does not exist."""
     suffix, content = _content(made)
     file = entry.with_suffix(suffix)
-    write(file, content)
+    files.write(file, content)
     about = {"file": file.name, "sha256": hashlib.sha256(content).hexdigest(), "made": spans, "settings": settings}
-    write(entry.with_suffix(".json"), json.dumps(about, indent=2).encode())
+    files.write(entry.with_suffix(".json"), json.dumps(about, indent=2).encode())
     return about
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mrl_lab import search
-from mrl_lab.cuts import stored_bytes, unit_prefix
+from mrl_lab.cuts import check_sizes, stored_bytes, unit_prefix
+from mrl_lab.errors import RequestError
+from mrl_lab.schema import SCORES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("method", "seed", "layer", "dim", "tokens", "metric", "value", "n", "bytes", "flops", "seconds")
+NULLS = 20  # permutations of the null of the nesting score
 
 
 @torch.no_grad()
@@ -128,6 +131,106 @@ def ndcg(gains: Tensor, ideal: Tensor) -> Tensor:
     return (gains.double() @ discount) / (ideal.double() @ discount).clamp(min=1e-12)
 
 
+def purity(clusters: np.ndarray, y: np.ndarray) -> float:
+    """Share of items whose class is the commonest of their cluster; 1 for clusters of a single item."""
+    return sum(np.bincount(y[clusters == c]).max() for c in np.unique(clusters)) / len(y)
+
+
+def agreement(clusters: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Return purity, NMI, AMI in per cent, and how many clusters are in use; AMI alone is corrected for chance."""
+    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+
+    return {
+        "purity": 100 * purity(clusters, y),
+        "NMI": 100 * normalized_mutual_info_score(y, clusters),
+        "AMI": 100 * adjusted_mutual_info_score(y, clusters),
+        "clusters": float(len(np.unique(clusters))),
+    }
+
+
+def nesting(coarse: np.ndarray, fine: np.ndarray) -> float:
+    """Return 1 - H(coarse | fine) / H(coarse): 1 where every fine cluster lies inside one coarse cluster.
+
+    Raises:
+        RequestError: partitions of different numbers of items.
+    """
+    from sklearn.metrics import homogeneity_score
+
+    if len(coarse) != len(fine):
+        raise RequestError(f"two partitions of the same items are compared, got {len(coarse)} and {len(fine)} items.")
+    return float(homogeneity_score(coarse, fine))
+
+
+def nesting_null(coarse: np.ndarray, fine: np.ndarray, seed: int) -> float:
+    """Return the mean nesting score when ``fine`` is shuffled: many fine clusters look nested by chance."""
+    draw = np.random.default_rng(seed)
+    return float(np.mean([nesting(coarse, draw.permutation(fine)) for _ in range(NULLS)]))
+
+
+def relevance_ndcg(ids: Tensor, relevant: Tensor) -> Tensor:
+    """nDCG@k of each query (Q,) from ids (Q, k) of what was found, best first, and relevance (Q, N)."""
+    k = ids.shape[1]
+    return ndcg(relevant.gather(1, ids), relevant.sort(1, descending=True).values[:, :k])
+
+
+def reciprocal_rank(gains: Tensor) -> Tensor:
+    """Return 1 / place of the first relevant row of each query (Q,) from gains (Q, k); 0 where there is none."""
+    places = torch.arange(1, gains.shape[1] + 1, dtype=torch.float64)
+    return ((gains > 0).double() / places).amax(1)
+
+
+def searched(queries: Tensor, corpus: Tensor, relevant: Tensor, m: int, k: int = 10) -> dict[str, Tensor]:
+    """Return {"ndcg@k": (Q,), "mrr@k": (Q,)}, from 0 to 1, of a search by cosine on the first m dims.
+
+    Args:
+        queries: (Q, d). corpus: (N, d). relevant: (Q, N), above 0 where a document answers a query.
+    """
+    ids = search.at_size(queries, corpus, m, k)[1]
+    return {f"ndcg@{k}": relevance_ndcg(ids, relevant), f"mrr@{k}": reciprocal_rank(relevant.gather(1, ids))}
+
+
+def cosine_grid(x: Tensor, y: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return the cosine of each pair at every layer and width: x, y (P, N+1, D) -> (P, N+1, |M|).
+
+    A prefix's cosine is a quotient of running sums, x_1 y_1 + ... + x_m y_m over the root of its two squares: one pass
+    for all widths. Sums are in float64, so that late widths are as exact as early ones.
+    """
+    at = torch.tensor(sizes) - 1
+    sums = [(a.double() * b).cumsum(-1)[..., at] for a, b in ((x, y), (x, x), (y, y))]  # (P, N+1, D) -> (P, N+1, |M|)
+    return sums[0] / (sums[1] * sums[2]).sqrt().clamp(min=1e-12)
+
+
+def spearman_grid(x: Tensor, y: Tensor, gold: Sequence[float], sizes: Sequence[int], chunk: int = 512) -> Tensor:
+    """Return Spearman's rho x 100 with what people said, of every layer and width: (N+1, |M|).
+
+    Args:
+        x, y: states (P, N+1, D) of the sentences of each pair. gold: (P,), in any unit.
+        chunk: pairs whose running sums are held at once.
+
+    Raises:
+        RequestError: widths that the states do not have, or another number of judgements than of pairs.
+    """
+    from scipy.stats import spearmanr
+
+    check_sizes(sizes, x.shape[-1])
+    if len(gold) != len(x):
+        raise RequestError(f"{len(x)} pairs and {len(gold)} judgements: one each is needed.")
+    parts = zip(x.split(chunk), y.split(chunk), strict=True)
+    found = torch.cat([cosine_grid(a, b, sizes) for a, b in parts])  # (P, N+1, |M|)
+    columns = found.flatten(1).T.numpy()  # ((N+1) |M|, P)
+    return 100 * torch.tensor([spearmanr(column, gold).statistic for column in columns]).view(found.shape[1:])
+
+
+def mean_spearman(items: np.ndarray) -> float:
+    """Return the mean over columns of Spearman's rho x 100 with the last column, (P, k + 1) -> number."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(items, axis=0)
+    ranks -= ranks.mean(0)
+    ranks /= (ranks**2).sum(0) ** 0.5
+    return 100 * float((ranks[:, :-1].T @ ranks[:, -1]).mean())
+
+
 def tidy(
     values: Mapping[int, float],
     *,
@@ -141,7 +244,7 @@ def tidy(
     """Return rows of the tidy table for one value a size ``{m: value}``."""
     rows = []
     for m, value in values.items():
-        row = dict.fromkeys(COLUMNS) | {
+        row = dict.fromkeys(SCORES) | {
             "method": method,
             "seed": seed,
             "dim": m,
@@ -191,4 +294,4 @@ def table(rows: Iterable[dict]) -> pd.DataFrame:
     """Return rows as the tidy table, columns in the contract's order."""
     import pandas as pd
 
-    return pd.DataFrame(list(rows), columns=list(COLUMNS))
+    return pd.DataFrame(list(rows), columns=list(SCORES))

@@ -1,15 +1,9 @@
-"""The code behind a result: where it lies, a digest of it, its commit, and the packages it stands on.
-
-A finished run or a cached table is used again only while the code that made it is the same; the digest says
-so. It is taken over the text of the modules, so that a changed comment counts too: simple, and never wrong.
-"""
+"""The code behind a result: where it lies, its commit, and the packages it stands on."""
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from contextlib import suppress
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,27 +12,12 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 PACKAGE = Path(__file__).parent
-# Modules that run, show and describe notebooks; no number in a result depends on them.
-AROUND = frozenset({"__main__", "bench", "check", "cli", "parameters", "report", "workers"})
-# Modules that draw, judge or save what was computed: a cached table does not depend on them either.
-SHOWING = frozenset({"claims", "explore", "plots", "runs", "source"})
 
 
 def checkout() -> Path | None:
     """Return the folder of the clone that this package runs from, None when it was installed elsewhere."""
     root = PACKAGE.parent
     return root if (root / "pyproject.toml").is_file() else None
-
-
-@cache
-def digest(without: frozenset[str] = AROUND) -> str:
-    """Return a SHA-256 over the package's modules, except the top-level ones named in ``without``."""
-    total = hashlib.sha256()
-    for file in sorted(PACKAGE.rglob("*.py")):
-        name = file.relative_to(PACKAGE)
-        if name.parts[0].removesuffix(".py") not in without:
-            total.update(name.as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return total.hexdigest()
 
 
 def commit() -> dict[str, str | bool] | None:

@@ -25,11 +25,10 @@ import pandas as pd
 from scipy import stats as scipy_stats
 
 from mrl_lab.errors import RequestError, unknown
+from mrl_lab.schema import CLAIMS, INCONCLUSIVE, NOT_SHOWN, SHOWN
 
 CONFIDENCE = 0.95
 CELL = ("method", "layer", "dim", "tokens", "metric")  # with a seed, what names one row of the tidy table
-CLAIM_COLUMNS = ("id", "claim", "paper", "ours", "low", "high", "seeds", "verdict", "note")
-SHOWN, NOT_SHOWN, INCONCLUSIVE = "shown", "not shown", "inconclusive"
 RULE = (
     "A claim is a list of conditions. Each is computed inside every seed and averaged over the seeds, with its 95 % "
     "t-interval. The claim is **shown** if every condition's interval lies on the right side of its bound; **not "
@@ -156,7 +155,8 @@ def bootstrap(
     how = {"n_resamples": resamples, "confidence_level": confidence, "batch": 100, "vectorized": False}
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # all draws alike: NaN
         found = scipy_stats.bootstrap((np.arange(n),), of_items, rng=np.random.default_rng(seed), **how)
-    return Interval(mean, *map(float, found.confidence_interval), n)
+    low, high = map(float, found.confidence_interval)
+    return Interval(mean, low, high, n)
 
 
 def seeds_needed(distance: float, sd: float, confidence: float = CONFIDENCE, most: int = 1000) -> int | None:
@@ -364,7 +364,7 @@ def judge(claims: Sequence[Claim], scores: pd.DataFrame, budget: str, min_seeds:
     if len(set(ids)) < len(ids):
         raise RequestError(f"each claim needs an id of its own, got {', '.join(ids)}.")
     rows = [_judge_one(claim, scores, budget, min_seeds) for claim in claims]
-    return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
+    return pd.DataFrame(rows, columns=list(CLAIMS))
 
 
 def detail(claims: Sequence[Claim], scores: pd.DataFrame, min_seeds: int = 3) -> pd.DataFrame:
@@ -430,7 +430,7 @@ def _range(values: np.ndarray) -> Interval:
     """From the least to the greatest value: the interval of a number that no noise touches."""
     if not len(values):
         return Interval(math.nan, math.nan, math.nan, 0)
-    return Interval(*map(float, (values.mean(), values.min(), values.max())), len(values))
+    return Interval(float(values.mean()), float(values.min()), float(values.max()), len(values))
 
 
 def _trouble(condition: Condition, by_seed: pd.DataFrame, interval: Interval, min_seeds: int) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from mrl_lab import files
 from mrl_lab.device import Compute, choose
 from mrl_lab.errors import RequestError, unknown
 
@@ -202,9 +203,8 @@ def _save(file: Path, step: int, model: nn.Module, update, rate, log: list[dict]
         "random": torch.get_rng_state(),
         "log": [{name: float(value) for name, value in row.items()} for row in log],
     }
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    torch.save(state, partial)
-    os.replace(partial, file)
+    with files.whole(file) as beside:
+        torch.save(state, beside)
 
 
 def _resume(file: Path | None, model: nn.Module, update, rate) -> tuple[int, list[dict]]:

@@ -34,6 +34,11 @@ def write(folder: Path, name: str, *cells: str, form: str = FORM, needs: tuple[s
     return folder / f"{name}.ipynb"
 
 
+def setting(notebook, **given) -> dict:
+    """Return every parameter of a notebook that was read: its default, or what is given."""
+    return {p.name: p.default for p in notebook.parameters} | given
+
+
 def command(*arguments: object) -> list[str]:
     """Return the command line of ``mrl-lab`` in a process of its own."""
     return [sys.executable, "-m", "mrl_lab", *map(str, arguments)]

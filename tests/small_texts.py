@@ -1,9 +1,14 @@
 """A vocabulary, texts and encoders small enough to reason about."""
 
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 
+from mrl_lab.data import places
+from mrl_lab.data import texts as data_texts
 from mrl_lab.encoders import texts
+from mrl_lab.study.sentences import pretraining, task
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = "a the two one man dog cat child plays run ##s ##ing sleep in on park mat guitar un ##believ ##able . ,"
@@ -57,3 +62,17 @@ class Embedded(nn.Module):
     def features(z):
         """(B, C, d) -> a dict a column."""
         return [{"sentence_embedding": column} for column in z.unbind(1)]
+
+
+PAIRS = data_texts.Pairs(TEXTS[:12], TEXTS[3:15], [float(i % 6) for i in range(12)])
+
+
+def stand_in(monkeypatch, folder, pairs=lambda name: dict.fromkeys(("train", "dev", "test"), PAIRS)):
+    """Let SNLI be 36 rows and each test 12 pairs, whatever is on this machine; keep results in a folder."""
+    monkeypatch.setenv("MRL_LAB_CACHE", str(folder))
+    monkeypatch.setenv("MRL_LAB_WORKERS", "1")  # another process would not know of it
+    monkeypatch.setattr(data_texts, "triplets", lambda: ROWS)
+    monkeypatch.setattr(data_texts, "pairs", pairs)
+    monkeypatch.setattr(places, "ensure", lambda name: SimpleNamespace(key={name: "of these rows"}))
+    for read in (task.tokenizer, task._rows, pretraining._rows, pretraining.sentences):
+        read.cache_clear()

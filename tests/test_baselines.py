@@ -186,6 +186,8 @@ def test_probe_does_not_depend_on_scale_and_keeps_the_names_of_classes(digits):
     x, y, test_x, _ = digits
     plain = baselines.linear_probe(x, y, test_x)
     assert torch.equal(baselines.linear_probe(x * 100 + 7, y + 5000, test_x * 100 + 7), plain + 5000)
+    tiny = torch.full((x.shape[1],), 1e-9).index_fill_(0, torch.arange(32), 1.0)  # half of the features are minute
+    assert torch.equal(baselines.linear_probe(x * tiny, y, test_x * tiny), plain)
 
 
 # -------------------------------------------------------------------------------- slimmable network

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mrl_lab import bench
+from mrl_lab import bench, clock
 from mrl_lab.bench import sentences
 from mrl_lab.errors import RequestError
 
@@ -15,7 +15,7 @@ from mrl_lab.errors import RequestError
 def test_ways_are_run_in_turn_after_a_warm_up():
     order = []
     ways = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
-    seconds = bench.measure(ways, least=3, seconds_at_least=0.0)
+    seconds = clock.measure(ways, least=3, seconds_at_least=0.0)
     assert order == ["a", "b"] * 4
     assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
 
@@ -60,7 +60,7 @@ def test_smaes_dense_form_is_the_same_loss():
 
 def test_smae_where_labelled_holds_half_of_the_memory_at_most():
     ways = bench.smae()
-    assert bench.peak_bytes(ways["where labelled"]) < 0.5 * bench.peak_bytes(ways["everywhere"])
+    assert clock.peak_bytes(ways["where labelled"]) < 0.5 * clock.peak_bytes(ways["everywhere"])
 
 
 def test_the_peak_of_memory_is_what_was_held_at_once():
@@ -72,7 +72,7 @@ def test_the_peak_of_memory_is_what_was_held_at_once():
         del one
         torch.relu_(two).sum()
 
-    assert bench.peak_bytes(run) == pytest.approx(6e6, rel=0.001)
+    assert clock.peak_bytes(run) == pytest.approx(6e6, rel=0.001)
 
 
 def test_unknown_bench_is_refused():

@@ -5,15 +5,17 @@ import signal
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pytest
 from clock import least
-from small_notebooks import PATIENCE, alive, command, environment, wait_until, write
+from small_notebooks import PATIENCE, alive, command, environment, setting, wait_until, write
 
 from mrl_lab import check, cli
+from mrl_lab.data import catalogue
 from mrl_lab.report import execute, faces, jobs, kernel, notebooks, record, worker
 
 NOTES = """\
@@ -309,7 +311,7 @@ def test_a_full_disk_is_said_after_the_job_s_own_error_and_nothing_half_written_
 
 
 def test_when_the_index_cannot_be_written_the_job_s_error_comes_first(folder, capsys, monkeypatch):
-    (job,) = jobs.plan([notebooks.find()["02_quick"]], {}, {}, folder / "out")
+    (job,) = jobs.plan([notebooks.find()["02_quick"]], {}, {}, folder / "out").jobs
     monkeypatch.setattr(execute, "run", lambda *_: [execute.Outcome(job, "failed", error="its own error")])
     monkeypatch.setattr(execute, "write_index", raising(FULL))
     assert lab(folder, "run", "02") == 1
@@ -401,8 +403,18 @@ def test_the_key_follows_the_contents_of_ones_own_file(folder, tmp_path):
     keys = []
     for content in (b"a", b"b"):
         mine.write_bytes(content)
-        keys.append(jobs.key(notebook, {"dataset": str(mine)}))
+        keys.append(jobs.key(notebook, setting(notebook, dataset=str(mine))))
     assert keys[0] != keys[1]
+
+
+def test_the_key_follows_the_recorded_checksums_of_the_data_that_is_used(folder, monkeypatch):
+    file = write(folder / "notebooks", "01_data", "1", needs=("digits",))
+    notebook, before = notebooks.read(file), dict(catalogue.SOURCES)
+    found = jobs.key(notebook, setting(notebook))
+    monkeypatch.setitem(catalogue.SOURCES, "cifar10", replace(before["cifar10"], files={"a": "0"}))
+    assert jobs.key(notebook, setting(notebook)) == found
+    monkeypatch.setitem(catalogue.SOURCES, "digits", replace(before["digits"], files={"a": "0"}))
+    assert jobs.key(notebook, setting(notebook)) != found
 
 
 def test_outputs_and_metadata_of_a_notebook_do_not_count_its_cells_do(folder):

@@ -1,5 +1,8 @@
 """Studies of nested clusters on the digits: scores against peers, canvases and removal against the plain way."""
 
+import hashlib
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,31 +10,38 @@ import torch
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, one_hot
 
-from mrl_lab import data, score, stats
+from mrl_lab import data, lab, score, stats
 from mrl_lab.claims.clustering import claims
 from mrl_lab.distil.teacher import evenness
 from mrl_lab.encoders import ConvNet
 from mrl_lab.encoders.patches import PretrainedViT
 from mrl_lab.errors import RequestError
-from mrl_lab.methods import rasa
+from mrl_lab.lab import embed
+from mrl_lab.methods import franca, rasa
 from mrl_lab.methods.masks import CyclicMask, InverseBlockMask
-from mrl_lab.study.clusters import canvases, cost, figures, levels, prefixes, removal, students
-from mrl_lab.study.models import embed
+from mrl_lab.plots import clusters as figures
+from mrl_lab.study.clusters import canvases, cost, elsewhere, levels, prefixes, removal, students
 from mrl_lab.study.pictures import states
 
 SIZES = (4, 8, 16, 32)
-LESSON = students.Lesson(steps=6, batch=64)
-STUDENT = students.Student(SIZES, prototypes=64)
+STUDENT = students.Student(SIZES, prototypes=64, steps=6)
+RECIPE = STUDENT.recipe(batch=64)
+VIEWER = students.Student((16, 32), prototypes=32, encoder="vit", layers=1, flip=False, steps=6)
 
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
+def task():
+    return prefixes.Unlabelled(data.load("digits"), SIZES, probe=(32,))
+
+
+@pytest.fixture(scope="module")
+def digits(task):
+    return task.data
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +65,24 @@ def test_38_weighted_knn_is_scikit_learns():
 
 def test_39_purity_nesting_and_agreement_of_known_partitions():
     y = np.array([0, 0, 1, 1, 2, 2])
-    assert levels.purity(np.array([0, 0, 0, 0, 1, 1]), y) == pytest.approx(4 / 6)
-    assert levels.agreement(y, y)["AMI"] == pytest.approx(100)
+    assert score.purity(np.array([0, 0, 0, 0, 1, 1]), y) == pytest.approx(4 / 6)
+    assert score.agreement(y, y)["AMI"] == pytest.approx(100)
     fine, coarse = np.arange(6), np.array([0, 0, 0, 0, 1, 1])
-    assert levels.nesting(coarse, fine) == pytest.approx(1)
-    assert levels.nesting(fine, coarse) < 0.5
+    assert score.nesting(coarse, fine) == pytest.approx(1)
+    assert score.nesting(fine, coarse) < 0.5
     entropy = -sum(p * np.log(p) for p in (4 / 6, 2 / 6))
     other = np.array([0, 1, 0, 1, 0, 1])
-    assert levels.nesting(coarse, other) == pytest.approx(mutual_info_score(coarse, other) / entropy)
+    assert score.nesting(coarse, other) == pytest.approx(mutual_info_score(coarse, other) / entropy)
     with pytest.raises(RequestError, match="same items"):
-        levels.nesting(coarse, fine[:3])
+        score.nesting(coarse, fine[:3])
 
 
 def test_39_many_fine_clusters_look_nested_by_chance():
     draw = np.random.default_rng(0)
     coarse = draw.integers(4, size=200)
     few, many = draw.integers(8, size=200), draw.integers(100, size=200)
-    assert levels.nesting_null(coarse, many, 0) > levels.nesting_null(coarse, few, 0) > 0
-    assert levels.nesting(coarse, many) == pytest.approx(levels.nesting_null(coarse, many, 0), abs=0.1)
+    assert score.nesting_null(coarse, many, 0) > score.nesting_null(coarse, few, 0) > 0
+    assert score.nesting(coarse, many) == pytest.approx(score.nesting_null(coarse, many, 0), abs=0.1)
 
 
 def test_evenness_is_the_entropy_of_use():
@@ -85,18 +95,22 @@ def test_evenness_is_the_entropy_of_use():
 # -------------------------------------------------------------------------------------------- students
 
 
-def test_every_head_starts_from_the_same_encoder_and_training_is_kept(digits, monkeypatch):
-    bodies = [students.untrained(spec, digits, 3) for spec in students.variants(STUDENT, ["slice", "none"]).values()]
-    for a, b in zip(*(body.parameters() for body in bodies), strict=True):
+def test_every_head_starts_from_the_same_encoder_and_what_happens_on_the_way_is_watched(task):
+    two = students.variants(STUDENT, ["slice", "none"]).values()
+    for a, b in zip(*(lab.built(spec, task, 3).teacher.encoder.parameters() for spec in two), strict=True):
         assert torch.equal(a, b)
-    first = students.learned(STUDENT, digits, LESSON, 0)
-    assert len(first.history) == 6
-    assert {"4 used", "32 entropy", "spread"} <= set(first.history)
-    monkeypatch.setattr(students, "fit", lambda *_, **__: pytest.fail("trained again"))
-    again = students.learned(STUDENT, digits, LESSON, 0)
-    for a, b in zip(first.encoder.parameters(), again.encoder.parameters(), strict=True):
-        assert torch.equal(a, b)
-    pd.testing.assert_frame_equal(again.history, first.history)
+    history = lab.trained(STUDENT, task, RECIPE, 0).history
+    assert len(history) == 6
+    assert {"4 used", "32 entropy", "spread"} <= set(history)
+
+
+def test_the_teacher_follows_its_student(task):
+    begun, taught = lab.built(STUDENT, task, 0), lab.trained(STUDENT, task, RECIPE, 0)
+    moved = [
+        not torch.equal(a, b) for a, b in zip(begun.teacher.parameters(), taught.teacher.parameters(), strict=True)
+    ]
+    assert all(moved)
+    assert taught.step.item() == 6
 
 
 def test_features_of_the_convolutional_student_are_standardised(digits):
@@ -110,10 +124,16 @@ def test_features_of_the_convolutional_student_are_standardised(digits):
     assert isinstance(STUDENT.body(digits).standard, torch.nn.BatchNorm1d)
 
 
-def test_a_collapse_is_told(digits):
-    student = students.Learned(students.learned(STUDENT, digits, LESSON, 0).model, pd.DataFrame({"4 used": [0.1] * 5}))
-    assert "4 used is 0.100" in student.trouble
-    assert "Lower lr" in student.trouble
+def test_a_collapse_is_told():
+    trouble = franca.collapse(pd.DataFrame({"4 used": [0.1] * 5}))
+    assert "4 used is 0.100" in trouble
+    assert "Lower lr" in trouble
+
+
+def test_a_batch_too_small_for_the_prototypes_is_refused():
+    with pytest.raises(RequestError, match="batch of 64 or more"):
+        STUDENT.recipe(batch=32)
+    assert students.Student(SIZES, prototypes=64, head="wide").recipe(batch=32).batch == 32, "a control that cannot"
 
 
 def test_an_unknown_encoder_is_refused(digits):
@@ -121,53 +141,97 @@ def test_an_unknown_encoder_is_refused(digits):
         students.Student(SIZES, encoder="vti").body(digits)
 
 
-def test_40_prefixes_stand_beside_random_dims_pca_and_floors(digits):
-    found = prefixes.scored(STUDENT, digits, LESSON, 0, probe=(32,)).set_index(["method", "metric", "dim"]).value
-    f = states(students.learned(STUDENT, digits, LESSON, 0).encoder, digits)
+def test_40_prefixes_stand_beside_random_dims_pca_and_floors(task, digits):
+    found = lab.sweep({"slice": STUDENT}, task, RECIPE, [0]).set_index(["method", "metric", "dim"]).value
+    f = states(lab.trained(STUDENT, task, RECIPE, 0).teacher.encoder, digits)
     assert found["slice", "knn", 8] == pytest.approx(score.knn(f.z, f.database, f.database_y, f.y, [8])[8])
     for way in ("random dims", "top variance"):  # all dims, in another order
         assert found[f"slice, {way}", "knn", 32] == pytest.approx(found["slice", "knn", 32], abs=0.5)
     assert found["slice", "top1", 32] > 50
-    floor = prefixes.floors(STUDENT, digits, 0).set_index(["method", "dim"]).value
+    f = states(lab.trained(STUDENT, task, RECIPE, 0).teacher.encoder, digits, "validation")
+    right = score.knn(f.z, f.database, f.database_y, f.y, SIZES)
+    grid = lab.tune({"slice": STUDENT}, task, RECIPE, lr=[RECIPE.lr])
+    assert grid.validation.item() == pytest.approx(sum(right.values()) / len(SIZES))
+    floor = prefixes.floors(STUDENT, task, 0).set_index(["method", "dim"]).value
     assert floor["pixels", 64] > 90
-    body = students.untrained(STUDENT, digits, 0)
+    body = lab.built(STUDENT, task, 0).teacher.encoder
     z, database = (embed(body, x.images) for x in (digits.test, digits.train))
     assert floor["untrained", 4] == pytest.approx(
         score.knn(z, database, digits.train.labels, digits.test.labels, [4])[4]
     )
 
 
-def test_a_step_with_five_levels_costs_little_more_and_what_it_keeps_is_counted(digits):
+def test_a_step_with_five_levels_costs_little_more_and_what_it_keeps_is_counted(task):
     x = torch.ones(1000, requires_grad=True)
     assert cost.kept_bytes(lambda: (x.exp() * 2).sum()) == 4000  # the output of exp, and nothing else
     heads = students.variants(STUDENT, ["none", "slice"])
-    table = cost.compared(heads, digits, students.Lesson(batch=64), repeats=1)
+    table = cost.compared(heads, task, RECIPE, repeats=1)
     assert table.loc["none", ["time ratio", "memory ratio"]].tolist() == [1, 1]
     assert table.loc["slice", "memory ratio"] > 1
 
 
-def test_a_pretrained_transformer_from_disk_goes_through_the_same_scores(digits, made, tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny DINOv2 with registers, as transformers saves it; its 3 x 3 patches are no whole pixels of a canvas."""
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4, "image_size": 16}
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 6, "image_size": 18}
     torch.manual_seed(0)
-    Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**small, num_register_tokens=2)).save_pretrained(tmp_path)
-    encoder = PretrainedViT(str(tmp_path), side=16).eval()
-    assert encoder.patches(made.data.test.images[:3]).shape == (3, 16, 32)
-    rows = score.table(prefixes.by_cut(states(encoder, digits), "DINOv2", (8, 32), 0))
-    assert set(rows.method) == {"DINOv2", "DINOv2, random dims", "DINOv2, PCA", "DINOv2, top variance"}
-    z = [encoder.patches(getattr(made.data, part).images) for part in ("train", "test")]
-    found = removal.compared(*removal.sides(z, made), made.empty, 0, 2, 20)
-    assert found[found.metric == "affine R2"].set_index("method").value["cross-covariance"] < 0.05
-    with pytest.raises(RequestError, match="whole patches of 4"):
-        PretrainedViT(str(tmp_path), side=18)
+    Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**small, num_register_tokens=2)).save_pretrained(tmp_path / "it")
+    return tmp_path / "it"
+
+
+def test_a_pretrained_transformer_from_disk_goes_through_the_same_scores(digits, made, folder, monkeypatch):
+    model = elsewhere.opened(str(folder), side=18)
+    assert model.encoder.patches(made.data.test.images[:3]).shape == (3, 9, 32)
+    found = elsewhere.scored(str(folder), digits, made, steps=2, pictures=20, side=18)
+    by_size = found[found.metric == "knn"]
+    assert {name: rows.dim.tolist() for name, rows in by_size.groupby("method")} == {
+        name: [2, 4, 8, 16, 32] for name in elsewhere.CUTS
+    }
+    f = states(model.encoder, digits)
+    right = score.knn(f.z, f.database, f.database_y, f.y, model.sizes)
+    assert by_size[by_size.method == "pretrained"].set_index("dim").value.to_dict() == pytest.approx(right)
+    position = found[found.metric == "affine R2"].set_index("method").value
+    ways = removal.removals(removal.Patches(torch.randn(4, 9, 32), torch.zeros(4, 9), (3, 3)), 0, 2)
+    assert position.index.tolist() == [f"pretrained, {way}" for way in ways], "no row stands for a student's"
+    assert position["pretrained, cross-covariance"] < 0.05 < position["pretrained, raw"]
+    assert not set(found.method) & {"slice", "none", "raw", "cross-covariance", "RASA, as released"}
+    monkeypatch.setattr(prefixes, "by_cut", lambda *_: pytest.fail("scored again"))
+    pd.testing.assert_frame_equal(elsewhere.scored(str(folder), digits, made, steps=2, pictures=20, side=18), found)
+
+
+def test_weights_made_elsewhere_are_noted_by_the_checksum_of_each_file(folder, digits, made):
+    (folder / "README.md").write_text("not read")
+    (folder / "pytorch_model.bin").write_bytes(b"not read either")
+    found = elsewhere.opened(str(folder), side=18).provenance
+    digests = {record["file"]: record["sha256"] for record in found}
+    assert digests == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("config.json", "model.safetensors")
+    }
+    assert {record["name"] for record in found} == {"it"}
+    assert {record["place"] for record in found} == {"a folder of one's own"}
+    first = elsewhere.scored(str(folder), digits, made, steps=1, pictures=10, side=18)
+    model = PretrainedViT(str(folder), side=18)
+    torch.nn.init.normal_(model.body.encoder.layer[0].mlp.fc1.weight)
+    model.body.save_pretrained(folder)
+    again = elsewhere.scored(str(folder), digits, made, steps=1, pictures=10, side=18)
+    assert not again.value.equals(first.value), "other weights in the same folder are another result"
+
+
+def test_what_is_no_transformer_for_these_pictures_is_refused(folder):
+    with pytest.raises(RequestError, match="whole patches of 6"):
+        elsewhere.opened(str(folder), side=20)
     with pytest.raises(RequestError, match="no vision transformer"):
-        PretrainedViT(str(tmp_path / "nowhere"))
+        elsewhere.opened(str(folder / "nowhere"))
 
 
-def test_levels_stand_beside_k_means_with_as_many_clusters(digits):
-    plain = students.variants(STUDENT, ["none"])["none"]
-    found = levels.clustered(STUDENT, plain, digits, LESSON, 0).set_index(["method", "metric", "dim"]).value
+def test_levels_stand_beside_k_means_with_as_many_clusters(task):
+    longer = replace(STUDENT, steps=20)  # after six, two to four prototypes are in use: nothing nests yet
+    plain = students.variants(longer, ["none"])["none"]
+    found = (
+        levels.clustered(longer, plain, task, longer.recipe(batch=64), 0).set_index(["method", "metric", "dim"]).value
+    )
     for m, k in {4: 16, 8: 16, 16: 32, 32: 64}.items():
         assert found["slice", "clusters", m] <= k
         assert found["none, k-means", "clusters", m] <= k
@@ -197,6 +261,12 @@ def test_a_patch_has_the_label_of_most_of_its_pixels(digits, made):
             assert counts[made.test_y[i, p]] == counts.max()
     assert torch.equal(made.at((4, 4)).test_y, made.test_y)
     assert made.at((8, 8)).train_y.shape == (128, 64)
+    whole = one_hot(pixels, 11).bool()  # of the last canvas; 5 x 5 patches of 3.2 pixels touch 4 or 5 of them
+    for p, label in enumerate(made.at((5, 5)).test_y[19]):
+        r, c = p // 5 * 16 / 5, p % 5 * 16 / 5
+        touched = whole[int(r) : -int(-(r + 3.2) // 1), int(c) : -int(-(c + 3.2) // 1)]
+        counts = touched.flatten(0, 1).sum(0)
+        assert counts[label] == counts.max()
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +277,7 @@ def patches():
     z = torch.randn(200, 16, 24, generator=draw)
     z[..., :2] += 4 * rasa.positions((4, 4)).float()
     z[..., 2] += 3 * rasa.positions((4, 4)).float().square().sum(1)
-    z[..., 5:8] += 4 * torch.nn.functional.one_hot(y, 3)
+    z[..., 5:8] += 4 * one_hot(y, 3)
     return [removal.Patches(z[half], y[half], (4, 4)) for half in (slice(0, 100), slice(100, 200))]
 
 
@@ -253,8 +323,7 @@ def test_clusters_that_are_places_have_no_spatial_entropy():
 
 
 def test_removal_is_scored_on_a_trained_student(made):
-    spec = students.Student((16, 32), prototypes=32, encoder="vit", layers=1, flip=False)
-    found = removal.scored(spec, made, LESSON, 0, steps=2, pictures=30)
+    found = removal.scored(VIEWER, made, RECIPE, 0, steps=2, pictures=30)
     assert set(found.metric) == {
         *("affine R2", "quadratic R2", "MLP R2", "place"),
         *("patch knn", "thing knn", "segmentation"),
@@ -265,13 +334,14 @@ def test_removal_is_scored_on_a_trained_student(made):
 
 
 def test_every_block_is_looked_at_before_and_after_the_removal(made):
-    spec = students.Student((16, 32), prototypes=32, encoder="vit", layers=2, flip=False)
-    found = removal.by_layer(spec, made, LESSON, 0, pictures=30)
+    spec = replace(VIEWER, layers=2)
+    found = removal.by_layer(spec, made, RECIPE, 0, pictures=30)
     table = found.pivot_table(index="layer", columns=["metric", "method"], values="value")
     assert table.index.tolist() == [1, 2]
     assert set(found.metric) == {"affine R2 by layer", "patch knn by layer", "thing knn by layer"}
-    encoder = students.learned(spec, made.data, LESSON, 0).encoder
-    last = removal.sides(canvases.embedded(encoder, made), made)  # the last block's are the features themselves
+    encoder = lab.trained(spec, made, RECIPE, 0).teacher.encoder
+    z = dict(zip(("train", "test"), canvases.embedded(encoder, made), strict=True))
+    last = removal.sides(z, made)  # the last block's are the features themselves
     r2 = rasa.affine_r2(last[0].z, last[1].z, made.grid)
     assert table["affine R2 by layer", "raw"][2] == pytest.approx(r2)
     assert table["affine R2 by layer", "raw"][1] != pytest.approx(r2)
@@ -281,8 +351,8 @@ def test_every_block_is_looked_at_before_and_after_the_removal(made):
 # --------------------------------------------------------------------------------------- figures, claims
 
 
-def test_figures_show_levels_masks_clusters_and_patches(digits):
-    history = students.learned(STUDENT, digits, LESSON, 0).history
+def test_figures_show_levels_masks_clusters_and_patches(task, digits):
+    history = lab.trained(STUDENT, task, RECIPE, 0).history
     fig = figures.over_training(history, SIZES)
     assert [len(ax.lines) for ax in fig.axes] == [4, 4]
     kinds = {"with the roll": CyclicMask((4, 4)), "without": InverseBlockMask((4, 4))}
@@ -317,13 +387,12 @@ def test_colours_are_the_first_components_of_patches(patches):
     assert ((flat - mean) @ axes).var(0)[0] >= flat.var(0).max()
 
 
-def test_claims_are_decided_by_cells_that_the_studies_fill(digits, made):
+def test_claims_are_decided_by_cells_that_the_studies_fill(task, made):
     heads = students.variants(STUDENT, ["slice", "none", "proj", "many", "wide"])
-    tables = [prefixes.scored(spec, digits, LESSON, 0) for spec in heads.values()]
-    tables.append(levels.clustered(heads["slice"], heads["none"], digits, LESSON, 0))
-    spec = students.Student((16, 32), prototypes=32, encoder="vit", layers=1, flip=False)
-    tables.append(removal.scored(spec, made, LESSON, 0, steps=2, pictures=30))
-    tables.append(removal.by_layer(spec, made, LESSON, 0, pictures=30))
+    tables = [lab.sweep(heads, task, RECIPE, [0])]
+    tables.append(levels.clustered(heads["slice"], heads["none"], task, RECIPE, 0))
+    tables.append(removal.scored(VIEWER, made, RECIPE, 0, steps=2, pictures=30))
+    tables.append(removal.by_layer(VIEWER, made, RECIPE, 0, pictures=30))
     judged = stats.judge(claims(SIZES, 16, "4 random dims", masks=False), pd.concat(tables), "minutes")
     assert judged.id.tolist() == ["F1", "F1a", "F1b", "F1c", "F2", "F3", "F3b", "R1", "R1b", "R2", "R3", "R4", "R5"]
     assert not judged.note.str.contains("no score").any(), judged.note.tolist()

@@ -16,7 +16,7 @@ from mrl_lab.encoders.elsewhere import pretrained
 from mrl_lab.encoders.texts import POOLINGS, SentenceEncoder
 from mrl_lab.errors import RequestError
 from mrl_lab.study import judged
-from mrl_lab.study.sentences import setups
+from mrl_lab.study.sentences import task
 
 SOME = [*TEXTS[:9], "", "A DOG plays", " the  cat ", "dog " * 600, "two cats " * 7]
 PROMPTS = {"query": "one child plays ", "document": "the park . ", "clustering": "a guitar "}
@@ -327,15 +327,15 @@ def test_studies_read_a_model_as_it_was_made(tmp_path, monkeypatch):
     folder = saved(tmp_path, **how)
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(texts, "triplets", lambda: [("a dog", "dog", "cat")])
-    setup = setups.elsewhere(str(folder))
-    assert setups.encoder(setup, 0).pooling == "cls"
-    ids, _, _ = setups.rows(setup)[torch.tensor([0])]
+    of_it = task.Sentences.of(str(folder), triplets=1)
+    assert of_it.encoder(0).pooling == "cls"
+    ids, _, _ = of_it.rows()[torch.tensor([0])]
     assert tokenizer().decode(ids[0, 0]) == "[CLS] a guitar a dog [SEP]", "trained on as it is read"
     configured(folder / "1_Pooling", "config.json", pooling_mode="mean")
-    setups._opened.cache_clear()
-    assert setups.elsewhere(str(folder)).weights != setup.weights, "another pooling is another model"
+    task.opened.cache_clear()
+    assert task.Sentences.of(str(folder)).weights != of_it.weights, "another pooling is another model"
     with pytest.raises(RequestError, match="Dense 32 -> 16"):
-        setups.elsewhere(str(saved(tmp_path / "other", behind=[dense()])))
+        task.Sentences.of(str(saved(tmp_path / "other", behind=[dense()])))
 
 
 def test_judged_texts_are_searched_with_the_models_own_vectors(tmp_path, monkeypatch):
@@ -344,10 +344,10 @@ def test_judged_texts_are_searched_with_the_models_own_vectors(tmp_path, monkeyp
     from mrl_lab.data import texts
 
     folder = saved(tmp_path, pooling="cls", behind=[dense(), Normalize()], prompts=PROMPTS)
-    found = SimpleNamespace(folder=folder, provenance=lambda: [{"name": "mine"}])
+    found, some = (SimpleNamespace(folder=folder, key=name) for name in ("mine", "some"))
     asked = SimpleNamespace(corpus={"1": TEXTS[0], "2": TEXTS[1]}, queries={"q": TEXTS[2]}, judged={"test": {"q": {}}})
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(texts, "retrieval", lambda name: asked)
-    peer, z = SentenceTransformer(str(folder), device="cpu"), judged.vectors(found, "some", 512)
+    monkeypatch.setattr(texts, "retrieval_in", lambda found: asked)
+    peer, z = SentenceTransformer(str(folder), device="cpu"), judged.vectors(found, some, 512)
     torch.testing.assert_close(z["corpus"], torch.from_numpy(peer.encode_document(TEXTS[:2])), rtol=0, atol=1e-6)
     torch.testing.assert_close(z["queries"], torch.from_numpy(peer.encode_query(TEXTS[2:3])), rtol=0, atol=1e-6)

@@ -9,7 +9,7 @@ import torch
 from small_texts import ROWS, TEXTS, encoder, tokenizer
 from torch import nn
 
-from mrl_lab.bench import measure
+from mrl_lab.clock import measure
 from mrl_lab.encoders import texts
 from mrl_lab.encoders.cutting import cut
 from mrl_lab.encoders.elsewhere import pretrained

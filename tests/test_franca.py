@@ -111,6 +111,23 @@ def test_24_levels_of_the_released_code_know_the_whole_feature(z, kind):
         assert (gradient.abs().sum(0) > 0).all()
 
 
+@pytest.mark.parametrize("kind", ["slice", "proj", "many", "none", "wide", "shared"])
+@pytest.mark.parametrize(("hidden", "std"), [(2048, 0.02), (128, 0.08)])
+def test_first_weights_are_the_released_ones(kind, hidden, std):
+    """Normal with no bias; 0.02 at the released width, as much gain at another. Prototypes are torch's own."""
+    torch.manual_seed(0)
+    nested = franca.nested_head(kind, 96, {48: 100, 96: 200}, hidden=hidden, bottleneck=64)
+    for name, layer in nested.named_modules():
+        if isinstance(layer, franca.Prototypes):
+            assert layer.weight.abs().max() <= 1 / 64**0.5, name
+            assert layer.weight.std().item() == pytest.approx(1 / (3 * 64) ** 0.5, rel=0.05), name
+            assert layer.bias is None
+        elif isinstance(layer, nn.Linear):
+            assert layer.weight.std().item() == pytest.approx(std, rel=0.05), name
+            assert layer.weight.abs().max() > 3 * std, "normal, not uniform"
+            assert not layer.bias.any(), name
+
+
 def test_24_controls_have_one_level(z):
     assert {m: s.shape[1] for m, s in head("none")(z).items()} == {32: 64}
     assert {m: s.shape[1] for m, s in head("wide")(z).items()} == {32: 16 + 32 + 64}

@@ -25,7 +25,7 @@ def test_ndcg_is_scikit_learns(made):
     z, relevant = made
     scores, ids = search.exact(z["queries"], z["corpus"], 150)
     everything = torch.empty_like(scores).scatter(1, ids, scores)
-    ours = judged.quality(ids[:, :10], relevant)
+    ours = score.relevance_ndcg(ids[:, :10], relevant)
     for i in range(20):
         assert ours[i].item() == pytest.approx(ndcg_score(relevant[i : i + 1], everything[i : i + 1], k=10))
 
@@ -39,7 +39,9 @@ def test_every_form_and_size_is_scored_and_a_long_shortlist_loses_nothing(made):
     z, relevant = made
     found = judged.by_query(z, relevant, SIZES, "it")
     assert set(found) == {(f"it, {form}", m) for form in (*search.FORMS, "reranked") for m in SIZES}
-    by_hand = judged.quality((z["queries"][:, :4] @ normalize(z["corpus"][:, :4], dim=1).T).topk(10).indices, relevant)
+    by_hand = score.relevance_ndcg(
+        (z["queries"][:, :4] @ normalize(z["corpus"][:, :4], dim=1).T).topk(10).indices, relevant
+    )
     assert torch.allclose(found["it, float32", 4], by_hand)
     assert found["it, reranked", 4].mean() > found["it, float32", 4].mean()
     assert torch.allclose(found["it, reranked", 16], found["it, float32", 16])

@@ -1,9 +1,11 @@
 """Keys: what changes a result changes its key, and nothing else does."""
 
+import shutil
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from mrl_lab import keys
 from mrl_lab.cuts import Cut
 from mrl_lab.errors import RequestError
+from mrl_lab.report import notebooks
 from mrl_lab.study.models import Model
 
 
@@ -87,6 +90,12 @@ def test_a_base_class_and_a_class_that_names_itself_are_followed():
     assert not differ(typed(source.format(n=1)), typed(source.format(n=1)))
 
 
+def test_a_function_that_keeps_what_it_gave_counts_as_that_function():
+    once = "from functools import cache\n@cache\ndef f(x, c=2):\n    return c * x.sum()"
+    assert not differ(typed(once), typed(SAME))
+    assert differ(typed(once), typed(once.replace("sum", "mean")))
+
+
 def test_values_count_by_content():
     a = torch.arange(4.0)
     assert not differ(a, a.clone())
@@ -126,6 +135,19 @@ def test_a_folder_counts_by_the_files_in_it(tmp_path):
         keys.digest(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("value", [torch.relu, len, np.max, np.add, torch.nn.functional.softmax, torch.nn.Linear])
+def test_what_is_installed_counts_by_its_name(value):
+    assert not differ(value, value)
+    assert differ(value, torch.tanh)
+    assert isinstance(keys.describe(value), str)
+
+
+def test_a_function_that_remembers_counts_by_the_one_that_it_calls():
+    one, same, other = (cache(typed(f"def f(): return {n}")) for n in (1, 1, 2))
+    assert not differ(one, same)
+    assert differ(one, other)
+
+
 @pytest.mark.parametrize("value", [object(), torch.nn.Linear(2, 2), (i for i in range(2))])
 def test_what_nothing_tells_apart_is_refused(value):
     with pytest.raises(RequestError, match="nothing tells whether"):
@@ -155,30 +177,93 @@ def house(tmp_path, monkeypatch):
         "c": "y = 1",
         "d": "z = 1",
         "runs": "",
+        "report": "",
     }
     for name, lines in text.items():
         (tmp_path / f"{name}.py").write_text(lines)
     monkeypatch.setattr(keys, "PACKAGE", tmp_path)
     monkeypatch.setattr(keys, "NAME", "house")
+    monkeypatch.setattr(keys, "FACE", {"sum": "c", "a": "a"})
+    monkeypatch.setattr(keys, "AROUND", frozenset({"house", "house.report"}))
     monkeypatch.setattr(keys, "ASIDE", frozenset({"house", "house.runs"}))
-    for cached in (keys.closure, keys.reached, keys._imports):
-        cached.cache_clear()
+    forget()
     yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    """Read the package's files anew, as another process does."""
     for cached in (keys.closure, keys.reached, keys._imports):
         cached.cache_clear()
 
 
 @pytest.mark.parametrize(("room", "counts"), [("a", True), ("b", True), ("c", True), ("d", False), ("runs", False)])
 def test_a_commit_counts_where_the_module_is_reached(house, room, counts):
-    assert keys.reached("house.a") == {"house.a", "house.b", "house.c"}
+    assert keys.reached(frozenset({"house.a"})) == {"house.a", "house.b", "house.c"}
     before = keys.closure("house.a")
     (house / f"{room}.py").write_text((house / f"{room}.py").read_text() + "\nmore = 1")
-    keys.closure.cache_clear()
+    forget()
     assert (keys.closure("house.a") != before) == counts
 
 
+@pytest.mark.parametrize(
+    ("cells", "rooms"),
+    [
+        (["from house.b import x", "x()"], "b c runs"),
+        (["from house import b"], "b c runs"),
+        (["import house as lab", "lab.sum(1)"], "c"),
+        (["import house as lab", "lab.a.x"], "a b c runs"),
+        (["from house import sum"], "c"),
+        (["import house.d\n%matplotlib inline\n!ls"], "d"),
+        (["import torch", "1 + 1"], ""),
+        (["from house import report, d"], "d"),
+        (["a = 1", "no python"], "a b c d runs"),
+    ],
+    ids=["from", "module", "face", "module of the face", "from the face", "magics", "nothing", "around", "unreadable"],
+)
+def test_what_a_notebook_s_page_stands_on_is_what_its_cells_import(house, cells, rooms):
+    before, counted = keys.behind(cells), []
+    for file in sorted(house.glob("*.py")):
+        text = file.read_text()
+        file.write_text(text + "\nmore = 1")
+        forget()
+        counted += [file.stem] * (keys.behind(cells) != before)
+        file.write_text(text)
+    assert counted == rooms.split()
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("methods/mrl.py", True),
+        ("study/models.py", True),
+        ("plots/curves.py", True),
+        ("claims/pictures.py", True),
+        ("stats.py", True),
+        ("desk.py", True),
+        ("methods/m3.py", False),
+        ("claims/sentences.py", False),
+        ("report/page.py", False),
+        ("report/template/style.css", False),
+        ("cli.py", False),
+        ("data/catalogue.py", False),
+    ],
+)
+def test_of_01_a_finished_run_stays_valid_where_it_does_not_import(tmp_path, monkeypatch, file, counts):
+    (cells,) = (notebook.code for name, notebook in notebooks.find().items() if name == "01_mrl")
+    shutil.copytree(keys.PACKAGE, tmp_path / "mrl_lab", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(keys, "PACKAGE", tmp_path / "mrl_lab")
+    forget()
+    before = keys.behind(cells)
+    with (tmp_path / "mrl_lab" / file).open("a") as code:
+        code.write("\n# changed\n")
+    forget()
+    assert (keys.behind(cells) != before) == counts
+    forget()
+
+
 def test_of_this_package_mrl_stands_on_its_own_rooms_alone():
-    reached = keys.reached("mrl_lab.study.models")
+    reached = keys.reached(frozenset({"mrl_lab.study.models"}))
     assert {"mrl_lab.methods.mrl", "mrl_lab.encoders.pictures", "mrl_lab.cuts"} <= reached
     of_others = {"m3", "starbucks", "franca", "tokens", "clusters", "sentences", "search", "score", "plots", "report"}
     assert not {name for name in reached if set(name.split(".")) & of_others}

@@ -14,7 +14,7 @@ from browser import assert_page_works
 from clock import computed
 from small_texts import encoder
 
-from mrl_lab.runs import CLAIMS, SCORES
+from mrl_lab.schema import CLAIMS, SCORES
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(file.stem for file in (ROOT / "notebooks").glob("*.ipynb"))

@@ -172,6 +172,13 @@ def test_nothing_that_a_user_gave_is_read_as_html(tmp_path):
     assert HOSTILE not in html(write(tmp_path, "01_mrl", "minutes", notebook, **given))
 
 
+def test_the_method_stands_open_and_other_code_is_folded(tmp_path):
+    method = new_code_cell("class MRL: ...", metadata={"tags": ["method"]})
+    text = html(write(tmp_path, "01_mrl", "minutes", [code("x = 1"), method]))
+    opened = re.findall(r'<details class="code"( open="")?>.*?</details>', text, re.DOTALL)
+    assert opened == ["", ' open=""']
+
+
 def test_the_failing_cell_is_marked_open_and_linked_and_papermill_s_own_marks_go(tmp_path):
     marker = new_markdown_cell("An Exception was encountered", metadata={"tags": ["papermill-error-cell-tag"]})
     notebook = [

@@ -1,8 +1,11 @@
 """Removal of position: planted and gone, exact algebra, folding (numbered as the method's checklist)."""
 
+import math
+
 import pytest
 import torch
-from sklearn.linear_model import Ridge
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression, Ridge
 from torch import nn
 
 from mrl_lab.errors import RequestError
@@ -187,10 +190,12 @@ def slow_cross_covariance(z):
     return (x - x.mean(0)).T @ (y - y.mean(0)) / len(x)
 
 
-def test_statistics_are_those_of_all_patches(z):
+def test_statistics_are_those_of_all_patches(z, monkeypatch):
     assert torch.allclose(rasa.cross_covariance(z, GRID), slow_cross_covariance(z), atol=1e-10)
-    assert torch.allclose(rasa.covariance(z, chunk=7), torch.cov(z.flatten(0, 1).T, correction=0), atol=1e-10)
-    assert torch.allclose(rasa.covariance(z.float()), rasa.covariance(z), atol=1e-5)
+    expected = torch.cov(z.flatten(0, 1).T, correction=0)
+    assert torch.allclose(rasa.covariance(z), expected, atol=1e-10)
+    monkeypatch.setattr(rasa, "CHUNK", 7)
+    assert torch.allclose(rasa.covariance(z), expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("remove", [rasa.remove_cross_covariance, rasa.leace])
@@ -260,6 +265,35 @@ def test_46_closed_forms_work_on_float32_features_too(z, held_out):
         assert (removal(x) - x).norm() < x.norm()
 
 
+def narrow(spread, dtype, seed, turned):
+    """Content of spread 1; in two directions of ``spread``, position with a little noise and nothing else."""
+    draw = torch.Generator().manual_seed(seed)
+    z = torch.randn(N, T, D, generator=draw, dtype=torch.float64)
+    z[..., :2] = spread * (0.2 * z[..., :2] + rasa.positions(GRID) - 0.5)
+    turn = torch.linalg.qr(torch.randn(D, D, generator=torch.Generator().manual_seed(9)).double())[0]
+    return (z @ turn if turned else z).to(dtype)
+
+
+def whitened_r2(train_z, z):
+    """R^2 of least squares on features scaled to unit variance along every axis of theirs, by scikit-learn."""
+    white = PCA(whiten=True).fit(train_z.double().flatten(0, 1))
+    x, asked = (white.transform(a.double().flatten(0, 1)) for a in (train_z, z))
+    found = LinearRegression().fit(x, rasa.positions(GRID).repeat(N, 1))
+    return found.score(asked, rasa.positions(GRID).repeat(N, 1))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spread", [1, 3e-3, 1e-4])
+def test_position_in_directions_of_little_variance_is_seen_and_removed(spread, dtype, turned):
+    train, test = (narrow(spread, dtype, seed, turned) for seed in (0, 1))
+    assert rasa.affine_r2(train, test, GRID) == pytest.approx(whitened_r2(train, test), abs=0.02)
+    assert rasa.affine_r2(train, test, GRID) > 0.7
+    for remove in (rasa.remove_cross_covariance, rasa.leace):
+        removal = remove(train, GRID)
+        assert abs(rasa.affine_r2(removal(train), removal(test), GRID)) < 0.005
+
+
 def test_maps_keep_the_type_of_the_features(z, trained):
     assert trained[True][0](z.float()).dtype == torch.float32
     assert trained[True][0].fold(nn.Linear(D, 3)).weight.dtype == torch.float32
@@ -275,6 +309,31 @@ def test_sigmoid_head_lowers_its_error_and_is_fixed_by_its_seed(z):
     assert rasa.head_error(z, rasa.positions(GRID), learned(0)) < 0.5 * rasa.chance_error(GRID)
     assert torch.equal(learned(0), learned(0))
     assert not torch.equal(learned(0), learned(1))
+
+
+@pytest.mark.parametrize(("pictures", "batch", "epochs"), [(N, 32, 3), (50, 32, 4)])
+def test_sigmoid_head_is_adamw_with_a_rate_that_falls_by_half_a_cosine(z, pictures, batch, epochs):
+    """Adam by hand (betas 0.9, 0.999, eps 1e-8), step by step, with the gradient of the mean squared error by hand."""
+    z, y, lr = z[:pictures], rasa.positions(GRID), 2e-2
+    draw = torch.Generator().manual_seed(3)
+    w = ((2 * torch.rand(2, D, generator=draw) - 1) / D**0.5).double()
+    orders = [torch.randperm(pictures, generator=draw) for _ in range(epochs)]
+    batches = [order[start : start + batch] for order in orders for start in range(0, pictures, batch)]
+    first, second = torch.zeros_like(w), torch.zeros_like(w)
+    for step, index in enumerate(batches):
+        p = 1 / (1 + (-z[index] @ w.T).exp())  # (B, t, 2)
+        slope = 2 * (p - y) * p * (1 - p) / p.numel()
+        gradient = torch.einsum("btk,btd->kd", slope, z[index])
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        up, down = first / (1 - 0.9 ** (step + 1)), second / (1 - 0.999 ** (step + 1))
+        w = w - lr * (1 + math.cos(math.pi * step / len(batches))) / 2 * up / (down.sqrt() + 1e-8)
+    head = rasa.SigmoidHead(z, GRID, lr=lr, epochs=epochs, batch=batch, seed=3)
+    assert torch.allclose(head(rasa.without(torch.zeros(0, D))), w, atol=1e-6)
+
+
+def test_the_released_configuration_is_the_default(z):
+    head = rasa.SigmoidHead(z, GRID)
+    assert (head.lr, head.epochs, head.batch) == (2e-4, 5, 128)
 
 
 def test_affine_r2_is_that_of_scikit_learn(z, held_out):

@@ -13,7 +13,7 @@ import pytest
 import small_notebooks
 import torch
 
-from mrl_lab import runs
+from mrl_lab import files, runs
 from mrl_lab.errors import RequestError
 from mrl_lab.report import notebooks
 
@@ -116,7 +116,7 @@ def test_a_table_that_does_not_fit_leaves_no_half_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(runs.os, "getpid", lambda: "full")
     (tmp_path / ".a.csv.full").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
-        runs.write(tmp_path / "a.csv", b"a" * 99)
+        files.write(tmp_path / "a.csv", b"a" * 99)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,7 +178,7 @@ def test_right_parameters_of_a_kernel_pass(given, cells, tmp_path):
 def test_plain_papermill_stops_at_the_first_call_with_that_error(wrong, tmp_path, monkeypatch):
     import papermill
 
-    file = small_notebooks.write(tmp_path, "01_mrl", "from mrl_lab import runs\nrun = runs.start('01_mrl')", "1/0")
+    file = small_notebooks.write(tmp_path, "01_mrl", "import mrl_lab as lab\nrun = lab.start('01_mrl')", "1/0")
     monkeypatch.setenv("MRL_LAB_NOTEBOOKS", str(tmp_path))
     monkeypatch.delenv("MRL_LAB_RUN", raising=False)
     with pytest.raises(papermill.PapermillExecutionError, match=r"RequestError: unknown .*Did you mean"):
@@ -235,9 +235,8 @@ def test_tensors_are_kept_bit_by_bit_views_too(cache):
         lambda patch: {"dim": 9},
         lambda patch: patch.setenv("MRL_LAB_FRESH", "1") or patch.setattr(runs, "MADE", set()) or {"dim": 8},
         lambda patch: patch.setenv("MRL_LAB_DEVICE", "cpu") or {"dim": 8},
-        lambda patch: patch.setattr(runs.source, "digest", lambda without: "other source") or {"dim": 8},
     ],
-    ids=["settings", "fresh", "device", "source"],
+    ids=["settings", "fresh", "device"],
 )
 def test_it_is_made_again_for(change, cache, monkeypatch):
     monkeypatch.delenv("MRL_LAB_DEVICE", raising=False)
@@ -301,7 +300,7 @@ def refused(monkeypatch):
 
     def begin() -> None:
         monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-        monkeypatch.setattr(runs, "write", refuse)
+        monkeypatch.setattr(runs.files, "write", refuse)
 
     return begin
 

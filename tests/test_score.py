@@ -8,6 +8,7 @@ from torch import nn
 
 from mrl_lab import score
 from mrl_lab.methods import mrl
+from mrl_lab.schema import SCORES
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_rows_hold_one_value_a_size(classes):
     rows = score.classification(model, z, y, method="MRL", seed=3, coarse=torch.arange(5) // 2)
     rows += score.retrieval(z, y, database, database_y, (2, 6), method="MRL", seed=3)
     table = score.table(rows)
-    assert tuple(table.columns) == score.COLUMNS
+    assert list(table.columns) == list(SCORES)
     assert set(table.metric) == {"top1", "coarse_top1", "1nn", "map@10"}
     assert (table.groupby("metric").dim.apply(list).map(tuple) == (2, 6)).all()
     by_hand = 100 * (model.head(z)[2].argmax(1) == y).float().mean().item()

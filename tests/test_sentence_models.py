@@ -3,38 +3,38 @@
 import pandas as pd
 import pytest
 import torch
-from small_texts import ROWS, TEXTS, encoder
+from small_texts import TEXTS, stand_in
 
-from mrl_lab import score, stats
+from mrl_lab import explore, lab, score, stats
 from mrl_lab.claims.sentences import METRIC, claims, variants
-from mrl_lab.encoders.tokens import TextRows
 from mrl_lab.errors import RequestError
-from mrl_lab.study.sentences import models, setups
+from mrl_lab.lab import Recipe
+from mrl_lab.study.sentences.objectives import ALONE, METHODS, OF_2DMSE, Objective
+from mrl_lab.study.sentences.task import Sentences
 
-SETUP = setups.Setup(layers=2, d=32, triplets=36, steps=2, batch=4, words=60)
+TASK = Sentences(layers=2, d=32, triplets=36, words=60)
+RECIPE = Recipe(steps=2, batch=4, lr=1e-3, clip=1.0)
 
 
 @pytest.fixture(autouse=True)
-def small_texts(monkeypatch):
-    """SNLI is these 36 rows, and the pieces those of the small vocabulary."""
-    pieces = encoder().tokenizer
-    monkeypatch.setattr(setups, "tokenizer", lambda *_: pieces)
-    monkeypatch.setattr(setups, "rows", lambda _: TextRows(pieces, ROWS, leave_out_copies=True))
+def small_texts(monkeypatch, tmp_path):
+    """SNLI is 36 rows."""
+    stand_in(monkeypatch, tmp_path)
 
 
-@pytest.mark.parametrize("method", models.METHODS + models.ALONE)
+@pytest.mark.parametrize("method", METHODS + ALONE)
 def test_methods_share_first_weights_and_their_loss_is_the_sum_of_its_parts(method):
-    cut = (1, 8) if method in models.ALONE else None
-    model, plain = models.build(method, SETUP, 0, cut), models.build("plain", SETUP, 0)
+    cut = (1, 8) if method in ALONE else None
+    model, plain = (lab.built(one, TASK, 0) for one in (Objective(method, cut), Objective("plain")))
     first = plain.encoder.state_dict()
     assert all(torch.equal(weight, first[name]) for name, weight in model.encoder.state_dict().items())
-    total, parts = model(*setups.rows(SETUP)[torch.arange(8)])
+    total, parts = model(*TASK.rows()[torch.arange(8)])
     torch.testing.assert_close(total, sum(parts.values()))
     assert model.encoder.layers == (1 if cut else 2)
 
 
 def test_a_separate_model_is_trained_at_its_own_width_and_nothing_else():
-    model = models.build("separate", SETUP, 0, (1, 8))
+    model = lab.built(Objective("separate", (1, 8)), TASK, 0)
     states = []
 
     def watch(_, __, out):
@@ -42,39 +42,35 @@ def test_a_separate_model_is_trained_at_its_own_width_and_nothing_else():
         states.append(out)
 
     model.encoder.register_forward_hook(watch)
-    model(*setups.rows(SETUP)[torch.arange(8)])[0].backward()
+    model(*TASK.rows()[torch.arange(8)])[0].backward()
     assert states[0].grad[:, :, 1, :8].abs().max() > 0
     assert states[0].grad[:, :, 1, 8:].abs().max() == 0
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tmp_path, monkeypatch):
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "a"))
-    first, other = (models.trained("2DMSE", SETUP, s).encode(TEXTS[:3]) for s in (0, 1))
+    first, other = (lab.trained(Objective("2DMSE"), TASK, RECIPE, s).encoder.encode(TEXTS[:3]) for s in (0, 1))
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "b"))
-    assert torch.equal(models.trained("2DMSE", SETUP, 0).encode(TEXTS[:3]), first)
+    assert torch.equal(lab.trained(Objective("2DMSE"), TASK, RECIPE, 0).encoder.encode(TEXTS[:3]), first)
     assert not torch.equal(first, other)
 
 
 def test_an_unknown_method_is_named():
     with pytest.raises(RequestError, match="Starbuks"):
-        models.build("Starbuks", SETUP, 0)
+        Objective("Starbuks")
 
 
-def test_the_nearest_sentences_leave_out_the_query_and_escape_what_they_say():
-    states = torch.zeros(3, 2, 4)
-    states[:, 1] = torch.tensor([[1.0, 0, 0, 0], [1.0, 0, 0, 9], [0.5, 1, 0, 0]])
-    said = ["one", "<two>", "three"]
-    assert models.nearest(states, said, 0, layer=1, dim=2, k=1).endswith(
-        "<ol><li>&lt;two&gt; <small>(1.00)</small></li></ol>"
+def test_a_list_of_what_was_found_escapes_what_texts_say():
+    assert explore.listed("a & b", [("<two>", 1), ("three", 0.5)]) == (
+        "<p><b>a &amp; b</b></p><ol><li>&lt;two&gt; <small>(1.00)</small></li><li>three <small>(0.50)</small></li></ol>"
     )
-    assert "three" in models.nearest(states, said, 0, layer=1, dim=4, k=1)
 
 
 def table(value):
     """All cells the claims ask for, three seeds, each ``value(method, n, m)``."""
     rows = []
     for seed in range(3):
-        for place, method in enumerate(models.METHODS + models.ALONE):
+        for place, method in enumerate(METHODS + ALONE):
             for n in range(1, 5):
                 values = {m: value(method, n, m) + 0.01 * seed * (place + n) for m in (4, 8, 16, 32)}
                 how = {"method": method, "metric": METRIC, "seed": seed, "n": 9}
@@ -96,7 +92,7 @@ def test_verdicts_follow_the_table():
 
 
 def test_variants_of_2dmse_are_one_change_each_but_for_those_that_were_released():
-    changed = {name: vars(settings) for name, settings in models.OF_2DMSE.items()}
+    changed = {name: vars(settings) for name, settings in OF_2DMSE.items()}
     paper = changed.pop("2DMSE")
     assert {name: [key for key in paper if paper[key] != other[key]] for name, other in changed.items()} == {
         "2DMSE, v0.3.8": ["depth_weight", "alignments"],

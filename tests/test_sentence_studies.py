@@ -1,135 +1,128 @@
-"""Sentence studies: pre-training under controls, a model adapted and scored everywhere, what pairs cost."""
+"""Sentence studies: pre-training under controls, a model adapted and scored everywhere, what steps take."""
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
-from small_texts import ROWS, TEXTS, encoder
+from small_texts import PAIRS as SPLIT
+from small_texts import TEXTS, encoder, stand_in
 
-from mrl_lab import cost, score, stats
+from mrl_lab import cost, lab, score, stats
 from mrl_lab.claims.sentences import METRIC
 from mrl_lab.claims.starbucks import AGAIN, BEST_WHOLE, at, claims
-from mrl_lab.data import texts
-from mrl_lab.encoders.tokens import MaskedRows, TextRows
+from mrl_lab.data import places, texts
 from mrl_lab.errors import RequestError
-from mrl_lab.study.sentences import adapting, costs, models, pretraining, setups, tests
+from mrl_lab.lab import Recipe
+from mrl_lab.study.sentences import adapting, costs, pretraining, tests
+from mrl_lab.study.sentences import task as tasks
+from mrl_lab.study.sentences.adapting import Adapted
+from mrl_lab.study.sentences.objectives import METHODS, Objective, named
+from mrl_lab.study.sentences.pretraining import WAYS, Pretraining
+from mrl_lab.study.sentences.task import Sentences
 
 TESTED = (tests.STSB, tests.SNLI, tests.SICK)
-SETUP = setups.Setup(layers=2, d=32, triplets=36, steps=2, batch=4, words=60, before=2, tests=TESTED)
-SPLIT = texts.Pairs(TEXTS[:12], TEXTS[3:15], [float(i % 6) for i in range(12)])
+HOW = {"layers": 2, "d": 32, "triplets": 36, "words": 60, "tests": TESTED}
+TASK, HEAVY = Sentences(**HOW), Adapted(**HOW, sets=(*TESTED, "said"))
+RECIPE = Recipe(steps=2, batch=4, lr=1e-3, clip=1.0)
+STARTS = {"nothing": None} | {way: Pretraining(way, RECIPE) for way in WAYS}
 
 
 @pytest.fixture(autouse=True)
 def small_texts(monkeypatch, tmp_path):
     """SNLI is 36 rows, each test 12 pairs; results are kept in a folder of the test's own."""
-    pieces = encoder().tokenizer
-    monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(setups, "tokenizer", lambda *_: pieces)
-    monkeypatch.setattr(setups, "rows", lambda _: TextRows(pieces, ROWS, leave_out_copies=True))
-    monkeypatch.setattr(pretraining, "rows", lambda *_: MaskedRows(pieces, TEXTS))
-    monkeypatch.setattr(texts, "pairs", lambda name: dict.fromkeys(("train", "dev", "test"), SPLIT))
+    stand_in(monkeypatch, tmp_path / "cache")
     monkeypatch.setattr(adapting, "SHOWN", 10)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """What was trained."""
+    calls, fit = [], lab.fit
+    monkeypatch.setattr(lab, "fit", lambda *args, **how: calls.append(how) or fit(*args, **how))
+    return calls
 
 
 # -------------------------------------------------------------------------------------------- starts
 
 
-def test_a_setup_knows_its_pairs_and_widths():
-    assert [(c.layer, c.dim) for c in setups.Setup().pairs] == [(1, 8), (2, 16), (3, 32), (4, 64)]
-    assert setups.Setup().sizes == (4, 8, 16, 32, 64)
-    assert setups.elsewhere().sizes == (8, 16, 32, 64, 128, 256, 384)
-    with pytest.raises(RequestError, match="Did you mean 'SMAE'"):
-        setups.Setup(start="SMEA")
+def test_a_task_knows_its_pairs_and_widths(monkeypatch):
+    assert [(c.layer, c.dim) for c in Sentences().pairs] == [(1, 8), (2, 16), (3, 32), (4, 64)]
+    assert Sentences().sizes == (4, 8, 16, 32, 64)
+    monkeypatch.setattr(tasks, "opened", lambda _: (SimpleNamespace(layers=6, d=384), "of these weights"))
+    assert Sentences.of(tasks.MINILM).sizes == (8, 16, 32, 64, 128, 256, 384)
+    assert Sentences.of("") == Sentences()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Pretraining("SMEA", RECIPE), "Did you mean 'SMAE'"),
+        (lambda: Sentences(also=("multi30",)), "multi30k"),
+    ],
+)
+def test_what_is_not_known_is_said_before_any_work(make, said):
+    with pytest.raises(RequestError, match=said):
+        make()
 
 
 def test_every_start_begins_with_the_weights_that_nothing_is_left_with():
-    first = setups.encoder(SETUP, 0).state_dict()
-    for start in pretraining.WAYS:
-        given = setups.encoder(SETUP, 0)
-        model = pretraining.build(replace(SETUP, start=start), given, 0)
-        assert all(torch.equal(weight, first[name]) for name, weight in given.state_dict().items())
-        words = model.model.bert.embeddings.word_embeddings.weight
-        assert words is given.body.embeddings.word_embeddings.weight
-        assert model.model.cls.predictions.decoder.weight is words, "the head is tied to the encoder's own words"
+    first = TASK.encoder(0).body.state_dict()
+    for way in WAYS:
+        model = lab.built(STARTS[way], TASK, 0).model
+        assert all(torch.equal(weight, first[name]) for name, weight in model.bert.state_dict().items())
+        words = model.bert.embeddings.word_embeddings.weight
+        assert model.cls.predictions.decoder.weight is words, "the head is tied to the encoder's own words"
 
 
 def test_ways_differ_in_what_they_learn_and_where():
-    parts = {}
-    for start in pretraining.WAYS:
-        model = pretraining.build(replace(SETUP, start=start), setups.encoder(SETUP, 0), 0)
-        parts[start] = list(model(*pretraining.rows(SETUP)[torch.arange(6)])[1])
+    rows = STARTS["SMAE"].rows(TASK)[torch.arange(6)]
+    parts = {way: list(lab.built(STARTS[way], TASK, 0)(*rows)[1]) for way in WAYS}
     assert parts["MLM"] == ["mlm 2x32"]
     assert parts["MAE"] == ["mlm 2x32", "mae 2x32"]
     assert parts["SMAE"] == ["mlm 1x16", "mlm 2x32", "mae 1x16", "mae 2x32"]
 
 
-def test_pre_training_moves_the_encoder_is_kept_and_differs_by_way():
-    first = setups.encoder(SETUP, 0).encode(TEXTS[:3])
-    found = {start: pretraining.begin(replace(SETUP, start=start), 0).encode(TEXTS[:3]) for start in setups.STARTS[:4]}
-    assert torch.equal(found["nothing"], first)
-    everything = list(found.values())
-    assert all(not torch.equal(a, b) for i, a in enumerate(everything) for b in everything[:i])
-    again = pretraining.begin(replace(SETUP, start="SMAE", lr=9.0, steps=7), 0)
-    assert torch.equal(again.encode(TEXTS[:3]), found["SMAE"]), "how it is fine-tuned does not matter"
+def test_pre_training_moves_the_encoder_is_done_once_and_differs_by_way(trainings):
+    found = [TASK.encoder(0).encode(TEXTS[:3])] + [STARTS[way].read(TASK, 0).encode(TEXTS[:3]) for way in WAYS]
+    assert all(not torch.equal(a, b) for i, a in enumerate(found) for b in found[:i])
+    count = len(trainings)
+    lab.sweep({"after": Objective("Starbucks", start=STARTS["SMAE"])}, TASK, replace(RECIPE, lr=0.1, steps=1), [0])
+    assert len(trainings) == count + 1, "how it is fine-tuned does not matter"
 
 
 def test_sentences_that_a_test_has_are_left_out(monkeypatch):
     monkeypatch.setattr(texts, "triplets", lambda: [("a", "b", "c"), ("a", TEXTS[0], "d"), ("e", "f", "g")])
     split = texts.Pairs(["s", "b"], ["t", "t"], [1.0, 2.0])
-    parts = {"train": split, "dev": SPLIT, "test": SPLIT}
-    monkeypatch.setattr(texts, "pairs", lambda name: parts)
-    monkeypatch.setattr(pretraining, "_sentences", pretraining._sentences.__wrapped__)
-    two = setups.Setup(triplets=2, tests=TESTED)
-    kept, left_out = pretraining.sentences(two)
+    monkeypatch.setattr(texts, "pairs", lambda name: {"train": split, "dev": SPLIT, "test": SPLIT})
+    kept, left_out = pretraining.sentences(2, (), TESTED)
     assert kept == ["a", "b", "c", "d", "s", "t"]
     assert left_out == 1
-    assert pretraining.sentences(setups.Setup(triplets=2)) == (kept[:4], 1), "no STS-B, none of its sentences"
+    assert pretraining.sentences(2, (), (tests.SNLI,)) == (kept[:4], 1), "no STS-B, none of its sentences"
     monkeypatch.setattr(texts, "captions", lambda: {"train": [("a", TEXTS[0], "k")], "test": [("l",)]})
     monkeypatch.setattr(texts, "paragraphs", lambda: [("article", "w"), ("article", TEXTS[4])])
-    assert pretraining.sentences(replace(two, also=("multi30k", "wiki100"))) == ([*kept, "k", "w"], 2)
-    with pytest.raises(RequestError, match="multi30k"):
-        setups.Setup(also=("multi30",))
+    assert pretraining.sentences(2, ("multi30k", "wiki100"), TESTED) == ([*kept, "k", "w"], 2)
+    pretraining.sentences.cache_clear()
 
 
-def test_a_rate_is_tried_on_each_seed_and_averaged():
-    tuned = models.tune(["plain", "MRL"], SETUP, [1e-3, 5e-2], seeds=2)
-    assert list(zip(tuned.method, tuned.lr, strict=True)) == [(m, lr) for m in ("plain", "MRL") for lr in (1e-3, 5e-2)]
+@pytest.mark.parametrize("task", [TASK, HEAVY], ids=["light", "heavy"])
+def test_a_rate_is_tried_on_each_seed_and_averaged_over_the_list_or_at_a_separate_models_own_pair(task):
+    methods = {"plain": Objective("plain"), "separate": Objective("separate", (1, 16))}
+    tuned = lab.tune(methods, task, RECIPE, lr=[1e-3, 5e-2], seeds=[0, 1])
+    assert sorted(zip(tuned.method, tuned.lr, strict=True)) == [(m, lr) for m in methods for lr in (1e-3, 5e-2)]
     for row in tuned.itertuples():
-        setup = replace(SETUP, lr=row.lr)
-        grids_of = [models.grid(models.trained(row.method, setup, s), tests.STSB, "dev", setup)[0] for s in (0, 1)]
-        means = [models.on_list(grid, setup).mean().item() for grid in grids_of]
-        assert means[0] != means[1]
-        assert row.validation == pytest.approx(sum(means) / 2)
-
-
-def test_rates_of_both_stages_are_chosen_together():
-    starts = {"nothing": SETUP, "longer": replace(SETUP, start="MLM", before=4)}
-    tuned = models.tune_starts(starts, [1e-3, 2e-3], [1e-3])
-    assert list(zip(tuned.start, tuned.before_lr, strict=True)) == [
-        ("nothing", 1e-3),
-        ("longer", 1e-3),
-        ("longer", 2e-3),
-    ]
-    tuned["validation"] = [50.0, 60.0, 55.0]
-    chosen = models.best_start(tuned, {name: replace(setup, steps=9) for name, setup in starts.items()})
-    assert chosen["longer"] == replace(SETUP, start="MLM", before=4, steps=9, before_lr=1e-3, lr=1e-3)
-    assert chosen["nothing"].start == "nothing"
-
-
-def test_a_start_is_looked_at_before_it_is_fine_tuned():
-    starts = {"nothing": SETUP, "MLM": replace(SETUP, start="MLM", lr=9.0)}
-    table = models.untuned(starts, 0)
-    for name, setup in starts.items():
-        body = pretraining.begin(setup, 0).eval()
-        x, y = (body.encode(side)[:, -1].double().numpy() for side in (SPLIT.sentence1, SPLIT.sentence2))
-        x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
-        right = 100 * spearmanr([a @ b for a, b in zip(x, y, strict=True)], SPLIT.score).statistic
-        unlike = np.mean([x[i] @ y[i - 1] for i in range(12)])
-        assert table.loc[name].tolist() == pytest.approx([right, unlike], abs=1e-4)
+        models = [lab.trained(methods[row.method], TASK, replace(RECIPE, lr=row.lr), seed).encoder for seed in (0, 1)]
+        grid = sum(TASK.grid(model, tests.STSB, "dev")[0] for model in models) / 2
+        if row.method == "plain":
+            assert row.validation == pytest.approx(TASK.on_list(grid).mean().item())
+            assert row.whole == pytest.approx(grid[2, -1].item())
+        else:
+            assert row.validation == pytest.approx(grid[1, TASK.sizes.index(16)].item())
+            assert np.isnan(row.whole)
+    assert set(lab.best(tuned, RECIPE, by="validation")) == set(methods)
 
 
 # ------------------------------------------------------------------------------------------- adapting
@@ -137,13 +130,13 @@ def test_a_start_is_looked_at_before_it_is_fine_tuned():
 
 def test_a_model_made_elsewhere_is_opened_once_and_never_changed(monkeypatch):
     made = encoder(layers=6, d=384)
-    monkeypatch.setattr(setups, "_opened", lambda _: (made, "of these weights"))
-    setup = setups.elsewhere(steps=1, batch=4)
+    monkeypatch.setattr(tasks, "opened", lambda _: (made, "of these weights"))
+    task = Adapted.of("mine", triplets=36)
     before = copy.deepcopy(made.state_dict())
-    adapting.outcome("Starbucks", setup, 0, ["said"])
+    lab.learn(Objective("Starbucks"), task, replace(RECIPE, steps=1), 0)
     assert all(torch.equal(weight, before[name]) for name, weight in made.state_dict().items())
     with pytest.raises(RequestError, match="6 layers of 384 dims"):
-        setups.encoder(replace(setup, layers=4), 0)
+        replace(task, layers=4).encoder(0)
 
 
 def test_a_folder_of_ones_own_is_adapted_and_results_are_of_its_weights(tmp_path):
@@ -151,98 +144,77 @@ def test_a_folder_of_ones_own_is_adapted_and_results_are_of_its_weights(tmp_path
         model = encoder(layers=2, d=32, seed=seed)
         model.body.save_pretrained(tmp_path / "mine")
         model.tokenizer.save_pretrained(tmp_path / "mine")
-        setups._opened.cache_clear()
-        return setups.elsewhere(str(tmp_path / "mine"), steps=1, batch=4), model
+        tasks.opened.cache_clear()
+        return Adapted.of(str(tmp_path / "mine"), triplets=36, sets=("said",)), model
 
     (first, model), (second, _) = saved(0), saved(1)
     assert (first.layers, first.d, first.weights == second.weights) == (2, 32, False)
     assert first == saved(0)[0]
-    assert torch.equal(setups.encoder(first, 0).encode(TEXTS), model.encode(TEXTS))
-    assert torch.equal(adapting.outcome("untouched", first, 0, ["said"])["said"], model.encode(adapting.said(first)))
+    assert torch.equal(first.encoder(0).encode(TEXTS), model.encode(TEXTS))
+    assert torch.equal(lab.outcome(Objective("plain"), first, None, 0)["said"], model.encode(first.said()))
     with pytest.raises(RequestError, match="not those that this run began with"):
-        setups.encoder(second, 0)  # its folder holds the first one's again
-    (record,) = setups.provenance(first.start)
+        second.encoder(0)  # its folder holds the first one's again
+    (record,) = tasks.provenance(first.backbone)
     assert (record["name"], record["sha256"], str(tmp_path) in str(record)) == ("mine", first.weights, False)
+    assert tasks.provenance("") == []
     with pytest.raises(RequestError, match="no pretrained text encoder at"):
-        setups.elsewhere(str(tmp_path))
+        Adapted.of(str(tmp_path))
 
 
-def test_an_outcome_is_what_each_set_says_and_a_table_of_it():
-    found = adapting.outcome("plain", SETUP, 0, ["STS-B", "graded SNLI", "SICK-R", "said"])
+def test_what_is_kept_of_a_heavy_model_is_what_each_set_says_and_no_weight(trainings, monkeypatch):
+    found = lab.outcome(Objective("plain"), HEAVY, RECIPE, 0)
     assert found["cosines of STS-B spearman"].shape == (12, 2)
     assert found["said"].shape == (10, 3, 32)
-    rows = adapting.table(found, SETUP, "plain", 0)
-    assert set(rows.metric) == {"STS-B spearman", "graded SNLI spearman", "SICK-R spearman"}
-    assert len(rows) == 3 * 2 * len(SETUP.sizes)
+    assert not [name for name in found if "weight" in name]
+    rows = lab.sweep(named("plain"), HEAVY, RECIPE, [0])
+    assert set(rows.metric) == {f"{test} spearman" for test in ("STS-B dev", *TESTED)}
+    assert len(rows) == 4 * 2 * len(HEAVY.sizes)
     assert set(rows.n) == {12}
     expected = 100 * spearmanr(found["cosines of STS-B spearman"][:, 0], SPLIT.score).statistic
     first = rows[(rows.metric == METRIC) & (rows.layer == 1) & (rows.dim == 16)]
     assert first.value.item() == pytest.approx(expected, abs=1e-4)
+    lab.tune(named("plain"), HEAVY, RECIPE, lr=[RECIPE.lr])
+    assert len(trainings) == 1, "tuned, swept and looked into, and trained once"
+    lab.sweep(named("plain"), replace(HEAVY, sets=()), RECIPE, [0])
+    assert len(trainings) == 2, "what else is asked needs the weights again"
 
 
-def test_untouched_is_the_start_and_training_moves_it():
-    untouched, plain = (adapting.outcome(method, SETUP, 0, ["said"])["said"] for method in ("untouched", "plain"))
-    assert torch.equal(untouched, setups.encoder(SETUP, 0).encode(adapting.said(SETUP)))
+def test_what_is_not_trained_is_the_start_and_training_moves_it():
+    untouched, plain = (lab.outcome(Objective("plain"), HEAVY, how, 0)["said"] for how in (None, RECIPE))
+    assert torch.equal(untouched, TASK.encoder(0).encode(HEAVY.said()))
     assert not torch.equal(untouched, plain)
+    swept = lab.sweep(named("plain"), TASK, {"plain": None}, [0])
+    grid, _ = TASK.grid(TASK.encoder(0), tests.STSB)
+    assert swept[swept.metric == METRIC].value.tolist() == grid[1:].flatten().tolist()
 
 
-def test_a_separate_model_is_scored_at_its_own_cut_alone():
-    rows = adapting.scored("separate", SETUP, 0, ["STS-B"], (1, 16))
-    assert list(zip(rows.layer, rows.dim, strict=True)) == [(1, 16)]
+@pytest.mark.parametrize("task", [TASK, HEAVY], ids=["light", "heavy"])
+def test_a_separate_model_is_scored_at_its_own_cut_alone(task):
+    rows = lab.sweep({"separate": Objective("separate", (1, 16))}, replace(task, tests=(tests.STSB,)), RECIPE, [0])
+    assert set(zip(rows.layer, rows.dim, strict=True)) == {(1, 16)}
+
+
+@pytest.mark.parametrize("task", [TASK, HEAVY], ids=["light", "heavy"])
+def test_results_are_of_the_files_that_were_read(task, trainings, monkeypatch):
+    for version, count in (("one", 1), ("one", 1), ("two", 2)):
+        monkeypatch.setattr(places, "ensure", lambda name, version=version: SimpleNamespace(key={name: version}))
+        lab.asked(Objective("plain"), task, RECIPE, 0)
+        assert len(trainings) == count, version
 
 
 def test_semeval_is_a_correlation_a_year_and_a_collection_a_value_a_pair(monkeypatch):
     years = {"2012 a": SPLIT, "2012 b": SPLIT, "2013 a": SPLIT}
-    monkeypatch.setattr(texts, "pairs", lambda name: years)
+    monkeypatch.setattr(texts, "pairs", lambda name: years if name == "sts12-16" else {"dev": SPLIT, "test": SPLIT})
     corpus = {str(i): text for i, text in enumerate(TEXTS)}
     asked = texts.Retrieval(corpus, {"q": TEXTS[4], "r": TEXTS[9]}, {"test": {"q": {"4": 1}, "r": {"9": 1}}})
     monkeypatch.setattr(texts, "retrieval", lambda name: asked)
-    found = adapting.outcome("untouched", SETUP, 0, ["STS12-16", "SciFact", "Cranfield"])
-    rows = adapting.table(found, SETUP, "untouched", 0)
+    rows = lab.asked(Objective("plain"), replace(HEAVY, sets=("STS12-16", "SciFact", "Cranfield")), None, 0)
     assert {m: set(part.n) for m, part in rows.groupby("metric")} == {
         "STS12 spearman": {24}, "STS13 spearman": {12}, "SciFact ndcg@10": {2}, "SciFact mrr@10": {2},
-        "Cranfield ndcg@10": {2}, "Cranfield mrr@10": {2},
+        "Cranfield ndcg@10": {2}, "Cranfield mrr@10": {2}, "STS-B dev spearman": {12},
     }  # fmt: skip
     searched = rows[rows.metric == "SciFact mrr@10"]
     assert list(zip(searched.layer, searched.dim, searched.value, strict=True)) == [(1, 16, 100), (2, 32, 100)]
-
-
-def test_a_watched_training_ends_where_the_training_ends():
-    history = adapting.watched("Starbucks", SETUP, 0, [1, 2])
-    assert list(history.step) == [1, 1, 2, 2]
-    assert list(history.method[:2]) == ["layer 1, 16 dims", "layer 2, 32 dims"]
-    end = adapting.outcome("Starbucks", SETUP, 0, ["STS-B dev"])["STS-B dev spearman"]
-    assert history.value[2:].tolist() == pytest.approx(models.on_list(end, SETUP).tolist())
-
-
-def test_rates_are_tried_on_dev_and_averaged_over_seeds_and_the_list_or_at_a_separate_models_own_pair():
-    tuned = adapting.tune(["plain"], SETUP, [1e-3, 5e-2], 2, [(1, 16)])
-    assert list(zip(tuned.method, tuned.lr, strict=True)) == [
-        ("plain", 1e-3), ("plain", 5e-2), ("separate (1, 16)", 1e-3), ("separate (1, 16)", 5e-2)
-    ]  # fmt: skip
-    for row in tuned.itertuples():
-        how = {} if row.method == "plain" else {"cut": (1, 16)}
-        found = [
-            adapting.outcome(row.method.split()[0], replace(SETUP, lr=row.lr), seed, ["STS-B dev"], **how)
-            for seed in (0, 1)
-        ]
-        grid = sum(one["STS-B dev spearman"] for one in found) / 2
-        if how:
-            assert row.validation == pytest.approx(grid[1, 1].item())
-            assert np.isnan(row.whole)
-        else:
-            assert row.validation == pytest.approx((grid[1, 1] + grid[2, 2]).item() / 2)
-            assert row.whole == pytest.approx(grid[2, 2].item())
-
-
-def test_the_best_rate_for_the_whole_may_be_another_than_along_the_list():
-    tuned = pd.DataFrame({"method": ["plain", "plain", "separate (1, 16)"], "lr": [1e-3, 5e-2, 1e-3]})
-    tuned = tuned.assign(validation=[50.0, 60.0, 40.0], whole=[80.0, 70.0, np.nan])
-    assert {name: setup.lr for name, setup in models.best(tuned, SETUP).items()} == {
-        "plain": 5e-2,
-        "separate (1, 16)": 1e-3,
-    }
-    assert models.best(tuned, SETUP, by="whole") == {"plain": replace(SETUP, lr=1e-3)}
 
 
 def test_the_bootstrap_over_pairs_is_of_mean_correlations(monkeypatch):
@@ -251,13 +223,13 @@ def test_the_bootstrap_over_pairs_is_of_mean_correlations(monkeypatch):
     good, bad = (torch.tensor(gold[:, None] + noise * draw.normal(size=(200, 2))) for noise in (1.0, 4.0))
     items = np.column_stack([good, gold])
     by_hand = np.mean([100 * spearmanr(column, gold).statistic for column in good.T.numpy()])
-    assert adapting.mean_spearman(items) == pytest.approx(by_hand)
+    assert score.mean_spearman(items) == pytest.approx(by_hand)
     test = texts.Pairs([""] * 200, [""] * 200, gold.tolist())
     monkeypatch.setattr(texts, "pairs", lambda name: {"test": test})
     well, badly = ({f"cosines of {METRIC}": side} for side in (good, bad))
     found = adapting.over_pairs(well, badly, [0, 1], tests.STSB)
     assert 10 < found.low < found.mean < found.high < 100
-    assert found.mean == pytest.approx(by_hand - adapting.mean_spearman(np.column_stack([bad, gold])))
+    assert found.mean == pytest.approx(by_hand - score.mean_spearman(np.column_stack([bad, gold])))
     assert adapting.over_pairs(well, well, [1], tests.STSB).mean == 0
 
 
@@ -282,30 +254,15 @@ def test_multiply_adds_are_those_of_the_blocks_matrices():
     )
 
 
-def test_a_pair_costs_less_the_smaller_it_is_and_the_whole_is_the_encoder():
-    whole = setups.encoder(SETUP, 0)
-    speed = pd.DataFrame({"metric": "sentences a second", "layer": [1, 2, 1, 2], "value": [9.0, 5.0, 11.0, 5.0]})
-    found = costs.of_pairs(whole, SETUP, speed)
-    assert list(found["sentences a second"]) == [10.0, 5.0]
-    assert list(found.bytes) == [64, 128]
-    assert found.parameters[1] == sum(weight.numel() for weight in whole.parameters())
-    assert found.flops[1] == 2 * found.flops[0]
-
-
-def test_ways_of_reading_are_timed_in_turn():
-    found = costs.reading(SETUP, 2)
-    assert found.groupby("method")["value"].count().to_dict() == dict.fromkeys(pretraining.WAYS, 2)
-
-
-def test_a_ratio_of_training_times_a_repeat():
-    found = costs.training(SETUP, 2)
-    assert set(found.method) == {"plain", "Starbucks", "separate"}
-    ratios = found[found.metric == "training time over all separate"]
-    seconds = found[found.metric == "seconds a step"]
-    alone = seconds[(seconds.method == "separate") & (seconds.seed == 1)].value.sum()
-    one = seconds[(seconds.method == "Starbucks") & (seconds.seed == 1)].value.item()
-    assert ratios.value.tolist()[1] == pytest.approx(one / alone)
-    assert (seconds.value > 0).all()
+def test_steps_of_all_methods_are_timed_in_turn_each_on_the_rows_it_learns_from():
+    separate = [Objective("separate", (1, 16)), Objective("separate", (2, 32))]
+    found = costs.steps({"plain": Objective("plain"), "separate": separate, "SMAE": STARTS["SMAE"]}, TASK, RECIPE, 2)
+    counts = found.groupby(["method", "dim"], dropna=False)["value"].count()
+    assert {(m, None if np.isnan(dim) else dim): n for (m, dim), n in counts.items()} == {
+        ("plain", None): 2, ("separate", 16): 2, ("separate", 32): 2, ("SMAE", None): 2,
+    }  # fmt: skip
+    assert (found.value > 0).all()
+    assert set(found.metric) == {"seconds a step"}
 
 
 # --------------------------------------------------------------------------------------------- claims
@@ -318,11 +275,11 @@ def table(better, ratio):
     """All cells the claims ask for, three seeds: 50, and what ``better`` says of a method, with a little noise."""
     rows = []
     named = [
-        *models.METHODS,
+        *METHODS,
         BEST_WHOLE,
         "separate",
         *(at(method, lr) for method in ("plain", "2DMSE", "Starbucks", "random pairs") for lr in (3e-4, 1e-3)),
-        *(f"Starbucks after {start}" for start in (*setups.STARTS[:4], "MLM for longer")),
+        *(f"Starbucks after {start}" for start in (*STARTS, "MLM for longer")),
     ]
     for seed in range(3):
         for place, method in enumerate(named):

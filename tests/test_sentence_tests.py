@@ -4,19 +4,25 @@ import re
 
 import pandas as pd
 import pytest
-from small_texts import ROWS, TEXTS, encoder
+from small_texts import PAIRS as SPLIT
+from small_texts import ROWS, stand_in
 
-from mrl_lab import stats
+from mrl_lab import lab, stats
 from mrl_lab.claims import sentences, starbucks
 from mrl_lab.data import places, texts
-from mrl_lab.encoders.tokens import TextRows
 from mrl_lab.errors import RequestError
-from mrl_lab.study.sentences import adapting, models, pretraining, setups, tests
+from mrl_lab.lab import Recipe
+from mrl_lab.study.sentences import adapting, costs, pretraining, tests
+from mrl_lab.study.sentences import task as tasks
+from mrl_lab.study.sentences.adapting import Adapted
+from mrl_lab.study.sentences.objectives import Objective, named
+from mrl_lab.study.sentences.pretraining import Pretraining
+from mrl_lab.study.sentences.task import Sentences
 from mrl_lab.study.sentences.tests import SICK, SNLI, STSB
 
 EVERY = tests.PAIRS + tests.FURTHER
 PAIRS = [(1, 8), (2, 16), (3, 32), (4, 64)]
-SPLIT = texts.Pairs(TEXTS[:12], TEXTS[3:15], [float(i % 3) for i in range(12)])
+RECIPE = Recipe(steps=2, batch=4, lr=1e-3, clip=1.0)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +59,9 @@ def test_graded_snli_is_said_to_be_what_it_is(monkeypatch):
 
 
 @pytest.mark.parametrize("given", [(), ("STSB",)])
-def test_a_setup_needs_a_test_that_is_known(given):
+def test_a_task_needs_a_test_that_is_known(given):
     with pytest.raises(RequestError, match="STS-B"):
-        setups.Setup(tests=given)
+        Sentences(tests=given)
 
 
 # --------------------------------------------------------------------------------------- SNLI and nothing else
@@ -69,43 +75,38 @@ def snli_alone(monkeypatch, tmp_path):
         assert name == "snli", f"{name} was asked for"
         return dict.fromkeys(("dev", "test"), SPLIT)
 
-    pieces = encoder().tokenizer
-    monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(setups, "tokenizer", lambda *_: pieces)
-    monkeypatch.setattr(setups, "rows", lambda _: TextRows(pieces, ROWS, leave_out_copies=True))
-    monkeypatch.setattr(texts, "triplets", lambda: ROWS)
-    monkeypatch.setattr(texts, "pairs", pairs)
+    stand_in(monkeypatch, tmp_path, pairs)
     monkeypatch.setattr(adapting, "SHOWN", 10)
-    return setups.Setup(layers=2, d=32, triplets=36, steps=2, batch=4, words=60, before=2, start="MLM")
+    return {"layers": 2, "d": 32, "triplets": 36, "words": 60}
 
 
 def test_everything_works_from_snli_alone(snli_alone):
-    setup = snli_alone
-    assert set(models.scored("plain", setup, 0).metric) == {"graded SNLI spearman"}
-    assert models.tune(["plain"], setup, [1e-3]).validation.notna().all()
-    assert adapting.tune(["plain"], setup, [1e-3]).validation.notna().all()
-    assert models.untuned({"MLM": setup}, 0).notna().all(axis=None)
-    assert len(adapting.watched("plain", setup, 0, [2])) == 2
-    found = adapting.outcome("plain", setup, 0, ["graded SNLI", "said"])
+    task, start = Sentences(**snli_alone), Pretraining("MLM", RECIPE)
+    after = {"plain": Objective("plain", start=start)}
+    assert set(lab.sweep(after, task, RECIPE, [0]).metric) == {"graded SNLI spearman"}
+    heavy = Adapted(**snli_alone, sets=("graded SNLI", "said"))
+    for one in (task, heavy):
+        assert lab.tune(named("plain"), one, RECIPE, lr=[1e-3])[["validation", "whole"]].notna().all(axis=None)
+    found = lab.outcome(Objective("plain"), heavy, RECIPE, 0)
     assert adapting.over_pairs(found, found, [0], SNLI).mean == 0
     assert found["said"].shape == (10, 3, 32)
-    assert len(models.speed(setups.encoder(setup, 0), 0, 8, repeats=1)) == 4
-    assert not {*pretraining.sentences(setup)[0]} & {*SPLIT.sentence1, *SPLIT.sentence2}
+    assert len(costs.speed(task.encoder(0), 0, 8, repeats=1)) == 4
+    assert not {*pretraining.sentences(36, (), task.tests)[0]} & {*SPLIT.sentence1, *SPLIT.sentence2}
 
 
 def test_what_is_read_before_depends_on_the_tests_so_they_are_in_its_key(snli_alone, monkeypatch):
     seen = []
-    monkeypatch.setattr(pretraining.runs, "remember", lambda key, make: seen.append(key["tests"]) or make())
-    pretraining.begin(snli_alone, 0)
-    assert seen == [(SNLI,)]
+    monkeypatch.setattr(lab.runs, "remember", lambda key, make: seen.append(key["trained"]["task"]) or make())
+    Pretraining("MLM", RECIPE).read(Sentences(**snli_alone), 0)
+    assert [(key["tests"], list(key["files"])) for key in seen] == [([SNLI], ["snli"])]
 
 
 @pytest.mark.parametrize("ask", [
-    setups.triplets,
-    lambda n: setups.tokenizer(n, 60),
-    lambda n: setups.rows(setups.Setup(triplets=n)),
-    lambda n: pretraining.sentences(setups.Setup(triplets=n)),
-    lambda n: pretraining.rows(setups.Setup(triplets=n)),
+    tasks.triplets,
+    lambda n: tasks.tokenizer(n, 60),
+    lambda n: Sentences(triplets=n).rows(),
+    lambda n: pretraining.sentences(n, (), (SNLI,)),
+    lambda n: Pretraining("MLM", RECIPE).rows(Sentences(triplets=n)),
 ])  # fmt: skip
 def test_more_triplets_than_there_are_is_an_error_that_says_how_many_there_are(monkeypatch, ask):
     monkeypatch.setattr(texts, "triplets", lambda: ROWS)

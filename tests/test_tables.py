@@ -101,3 +101,8 @@ def test_data_stays_escaped_and_the_style_of_pandas_goes():
     assert "<style" not in html
     assert html.count('<div class="scroll" tabindex="0"><table') == 1
     assert html.endswith("<p>after</p>")
+
+
+def test_a_table_without_anything_in_it_is_left_as_it_is():
+    assert "<table" in tables.polish(pd.DataFrame().style.to_html())
+    assert "<table" in tables.polish(pd.DataFrame().to_html())

@@ -7,18 +7,14 @@ all of them, and their medians are compared with the first, the plain way. Of :d
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
-from itertools import accumulate
 from pathlib import Path
 from statistics import median
 
 from mrl_lab.bench.sentences import grid, smae, text_step
+from mrl_lab.clock import measure, peak_bytes, training_step
 from mrl_lab.errors import unknown
 
 Ways = dict[str, Callable[[], object]]
@@ -37,14 +33,7 @@ def step() -> Ways:
 
     def one_step(sizes: tuple[int, ...], efficient: bool) -> Callable[[], None]:
         model = mrl.classifier(lambda: ConvNet((1, 28, 28), 128), sizes, 10, efficient=efficient)
-        update = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
-
-        def way() -> None:
-            update.zero_grad()
-            model(x, y)[0].backward()
-            update.step()
-
-        return way
+        return training_step(model, 1e-3, (x, y))
 
     seven = (2, 4, 8, 16, 32, 64, 128)
     return {"plain": one_step((128,), False), "MRL": one_step(seven, False), "MRL-E": one_step(seven, True)}
@@ -183,39 +172,6 @@ def start() -> Ways:
 _ALL = (step, heads, search, shortlist, visual_tokens, levels, removal, text_step, smae, grid, start)
 BENCHES = {f.__name__: f for f in _ALL}
 PEAKS = ("smae",)
-
-
-def measure(ways: Ways, least: int = 15, seconds_at_least: float = 5.0) -> dict[str, list[float]]:
-    """Return the seconds of each way, run in turn after a warm-up: ``least`` times and for some seconds."""
-    for run in ways.values():
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    end = time.perf_counter() + seconds_at_least
-    while len(next(iter(seconds.values()))) < least or time.perf_counter() < end:
-        for name, run in ways.items():
-            began = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - began)
-    return seconds
-
-
-def peak_bytes(run: Callable[[], object]) -> int:
-    """Return the most memory that ``run()`` held at any moment for its tensors, in bytes, beyond what was there.
-
-    Read from the profiler's record of every allocation and release on the CPU, what kernels need for themselves
-    included. (The process's own peak would count what it held before, and never falls.)
-    """
-    from torch.profiler import ProfilerActivity, profile
-
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read at its first use; else it prints lines of its own
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        run()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        seen.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]")
-    return max(accumulate((change for _, change in changes), initial=0))
 
 
 def main(names: list[str], out: Path | None = None) -> int:

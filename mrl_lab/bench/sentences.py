@@ -80,15 +80,16 @@ def grid() -> dict[str, Callable[[], object]]:
     """384 sentence pairs, 6 blocks of 384 dims: one encoding, and with it Spearman of 7 layers x 9 widths."""
     import random
 
-    from mrl_lab.study.sentences import grids
+    from mrl_lab import score
+    from mrl_lab.encoders.texts import encode_each
 
     encoder, draw = _encoder(), random.Random(0)
     sides = [[" ".join(f"w{draw.randrange(WORDS - 5)}" for _ in range(12)) for _ in range(384)] for _ in range(2)]
     gold = [draw.random() for _ in range(384)]
     sizes = (2, 4, 8, 16, 32, 64, 128, 256, 384)
     return {
-        "one encoding": lambda: grids.encode(encoder, *sides),
-        "encoding and grid": lambda: grids.spearman(*grids.encode(encoder, *sides), gold, sizes),
+        "one encoding": lambda: encode_each(encoder, *sides),
+        "encoding and grid": lambda: score.spearman_grid(*encode_each(encoder, *sides), gold, sizes),
     }
 
 

@@ -1,7 +1,7 @@
 """Claims on Franca: F1 to F4 on nested clustering and its masks, R1 to R4 on the removal of position, as data.
 
-Heads name the methods: "slice" is the paper's, "proj" the released code's, "none" a single head, "many" as many
-codebooks on the whole feature, "wide" one codebook as large as all. Points are per cent of weighted k-NN.
+Heads name the methods: "slice" is the paper's, "proj" that of the code as first released, "none" a single head, "many"
+as many codebooks on the whole feature, "wide" one codebook as large as all. Points are per cent of weighted k-NN.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def _nested(sizes: Sequence[int]) -> list[Claim]:
         ),
         Claim(
             "F2",
-            "The released heads project and do not slice: their first dims are like any other (within 2 points)",
-            "the text says slices, the code projects",
+            "Heads as first released project and do not slice: their first dims are like any other (within 2 points)",
+            "the text slices; the code first projected, and slices in a later revision",
             same,
         ),
     ]
@@ -129,7 +129,7 @@ def _position(places: int, random: str) -> list[Claim]:
         ),
         Claim(
             "R3",
-            "RASA as released leaves no more position than the closed form (affine R² at most 0.02)",
+            "RASA as released, taught at a higher rate, leaves no more position than the closed form (R² at most 0.02)",
             "loss at chance after 8 steps",
             [cell(RELEASED, "affine R2").must(below=0.02, name="affine R², RASA as released")],
         ),

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from mrl_lab.data import digests
 from mrl_lab.data.sources import Form, Hub, Package, Source, Web
+from mrl_lab.files import digest
 
 PACKAGE, HUB, WEB = "a package download", "the hub", "a plain download"
 ELSEWHERE = ("hub", "web")  # folders for containers that have no recorded checksums, but recorded rows
@@ -220,7 +220,7 @@ def _hub(hubs: tuple[Hub, ...], into: Path) -> Form:
         folder = into / hub.repo.rpartition("/")[2] if len(hubs) > 1 else into
         for file, declared_sum in form.items():
             hf_hub_download(hub.repo, file, repo_type=hub.kind, revision=revision, local_dir=folder)
-            if declared_sum and digests.of_file(folder / file) != declared_sum:
+            if declared_sum and digest(folder / file) != declared_sum:
                 raise Failed(f"{file} of {hub.repo} is not what the hub declares: try again")
         shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's notes
     return hubs[0].files or _sealed(into)
@@ -273,7 +273,7 @@ def _web(web: Web, recorded: Form, into: Path) -> Form:
 def _sealed(folder: Path) -> Form:
     """Write down the checksums of all files below ``folder`` and return them."""
     files = sorted(f for f in folder.rglob("*") if f.is_file())
-    form = {file.relative_to(folder).as_posix(): digests.of_file(file) for file in files}
+    form = {file.relative_to(folder).as_posix(): digest(file) for file in files}
     (folder / SUMS).write_text("".join(f"{digest}  {file}\n" for file, digest in form.items()), encoding="utf-8")
     return form
 

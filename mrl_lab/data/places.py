@@ -17,7 +17,6 @@ another container, the rows are checked once, when they come, and the container'
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -25,7 +24,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from mrl_lab.data import catalogue, digests, fetch
+from mrl_lab import files
+from mrl_lab.data import catalogue, fetch
 from mrl_lab.data.sources import Form, Package, Source
 from mrl_lab.errors import RequestError
 
@@ -49,6 +49,11 @@ class Found:
 
     def __getitem__(self, file: str) -> Path:
         return self.folder / file
+
+    @property
+    def key(self) -> Form:
+        """What identifies these files, wherever they were."""
+        return self.sha256
 
     @property
     def files(self) -> dict[str, Path]:
@@ -79,18 +84,6 @@ class Status(NamedTuple):
     lacking: dict[str, str] | None = None
 
 
-def cache_folder() -> Path:
-    """Return the folder for fetched data and remembered results; it need not exist yet."""
-    given = os.environ.get("MRL_LAB_CACHE")
-    if given:
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "mrl-lab"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "mrl-lab"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mrl-lab"
-
-
 def ensure(name: str) -> Found:
     """Return the verified files of a source, fetched now where they are not local yet.
 
@@ -112,7 +105,8 @@ def ensure(name: str) -> Found:
             return _local(name, source) or _fetched(name, source)
     except OSError as error:
         raise RequestError(
-            f"the lab's cache {cache_folder()} cannot be written to ({error}): set MRL_LAB_CACHE to a folder with room."
+            f"the lab's cache {files.cache_folder()} cannot be written to ({error}): "
+            "set MRL_LAB_CACHE to a folder with room."
         ) from error
 
 
@@ -171,7 +165,7 @@ def status(name: str) -> Status:
 
 
 def _home(source: Source) -> Path:
-    return cache_folder() / "data" / source.folder
+    return files.cache_folder() / "data" / source.folder
 
 
 def _local(name: str, source: Source) -> Found | None:
@@ -217,7 +211,7 @@ def verify(found: Found) -> None:
         RequestError: names the file, both checksums, and the fix.
     """
     for file, path in found.files.items():
-        have, want = digests.of_file(path), found.sha256[file]
+        have, want = files.digest(path), found.sha256[file]
         if have != want:
             raise RequestError(
                 f"{path} is damaged or another version: its SHA-256 is {have[:12]}..., not {want[:12]}... as recorded. "

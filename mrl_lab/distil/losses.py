@@ -19,6 +19,8 @@ from mrl_lab.errors import RequestError
 def class_loss(scores: Tensor, targets: Tensor, temperature: float = 0.1) -> Tensor:
     """Return the mean CE over all pairs of a student's view and a teacher's large crop that are not the same crop.
 
+    Without small crops it is 2/3 of that: DINOv2's code, and Franca's, count one pair more where there are none.
+
     Args:
         scores: (V, B, K) of the student, its large crops first, in the teacher's order.
         targets: (G, B, K) of the teacher's large crops.
@@ -27,7 +29,8 @@ def class_loss(scores: Tensor, targets: Tensor, temperature: float = 0.1) -> Ten
     pair = torch.ones(views, len(targets), device=scores.device) - torch.eye(views, len(targets), device=scores.device)
     wanted = torch.einsum("vg,gbk->vbk", pair, targets)  # sum of the targets that a view has to meet
     log_p = (scores.float() / temperature).log_softmax(-1)
-    return -(wanted * log_p).sum() / (pair.sum() * b)
+    pairs = pair.sum() + (views == len(targets))
+    return -(wanted * log_p).sum() / (pairs * b)
 
 
 def patch_loss(scores: Tensor, targets: Tensor, mask: Tensor, temperature: float = 0.1) -> Tensor:
@@ -45,7 +48,8 @@ def patch_loss(scores: Tensor, targets: Tensor, mask: Tensor, temperature: float
 def koleo(z: Tensor, eps: float = 1e-8) -> Tensor:
     """Return - mean over rows of log(distance to the nearest other row) of z (B, d), rows at length 1.
 
-    The entropy of Kozachenko and Leonenko (Sablayrolles et al., ICLR 2019). ``eps`` keeps copies finite.
+    The entropy of Kozachenko and Leonenko (Sablayrolles et al., ICLR 2019). ``eps`` keeps copies finite (as released,
+    it is added to the distance and to each coordinate's difference).
 
     Raises:
         RequestError: a single row, which has no neighbour.

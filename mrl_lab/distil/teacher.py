@@ -6,9 +6,11 @@
 The teacher sees the two large crops whole; the student sees them with patches hidden, and the small crops. The
 teacher's temperature rises from 0.04 to 0.07 in the first 6 % of the steps (30 of 500 epochs).
 
-How we differ: weight decay, rates and clipping are the training loop's; prototypes are not frozen at the start (0.2 %
-of the paper's steps, less than one of ours). Watched on the way, and logged: how many prototypes are nearest to some
-crop of the teacher's and how evenly (balanced targets would hide a collapse), and the spread of its features.
+How we differ: weight decay, rates and clipping are the training loop's. The release lets weight decay rise (0.04 to
+0.2), slows the patch embedding to a fifth, and clips encoder, class head and patch head each by itself. Prototypes are
+not frozen at the start (0.2 % of the paper's steps, less than one of ours). Watched on the way, and logged: how many
+prototypes are nearest to some crop of the teacher's and how evenly (balanced targets would hide a collapse), and the
+spread of its features.
 """
 
 from __future__ import annotations

@@ -222,6 +222,14 @@ def _alike(attention: Tensor) -> list[tuple[Tensor, int]]:
     return [(half, max(1, int((attention[half].any(0) * place).max()))) for half in halves]
 
 
+def encode_each(encoder: SentenceEncoder, *sides: Sequence[str]) -> list[Tensor]:
+    """Return the states (n, N+1, d) of each list of texts; a text that returns is encoded once."""
+    said = list(dict.fromkeys(text for side in sides for text in side))
+    place = {text: i for i, text in enumerate(said)}
+    states = encoder.encode(said)
+    return [states[[place[text] for text in side]] for side in sides]
+
+
 # ------------------------------------------------------------------------------------ what a model is made of
 
 

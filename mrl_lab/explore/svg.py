@@ -33,8 +33,8 @@ def _svg(figure: Figure, title: str) -> str:
     import matplotlib as mpl
 
     file = io.StringIO()
-    fonts = {"font.sans-serif": ["DejaVu Sans", "sans-serif"]}  # a short list, since every text repeats it
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mrl-lab"} | fonts):
+    fonts = ["DejaVu Sans", "sans-serif"]  # a short list, since every text repeats it
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mrl-lab", "font.sans-serif": fonts}):
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close(figure)  # or the notebook would show it once more

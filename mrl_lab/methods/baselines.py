@@ -118,7 +118,7 @@ def linear_probe(train_z: Tensor, train_y: Tensor, z: Tensor, iterations: int = 
     if train_z.isnan().any() or z.isnan().any():
         raise RequestError("the features of the probe hold NaN: drop or repair those rows first.")
     mean, std = train_z.mean(0), train_z.std(0)
-    std = torch.where(std > 1e-6, std, torch.ones_like(std))  # a dead feature stays at zero
+    std = torch.where(std > 1e-6 * mean.abs(), std, torch.ones_like(std))  # a dead feature stays at zero
     x = (train_z - mean) / std
     weight = torch.zeros(x.shape[1], len(classes), dtype=x.dtype, requires_grad=True)
     bias = torch.zeros(len(classes), dtype=x.dtype, requires_grad=True)

@@ -8,10 +8,12 @@ prefix z[:, :m] of the backbone's feature, m in M, has a head and a codebook of 
 All but the heads is DINOv2's, see :mod:`mrl_lab.distil`. The sum is not averaged, so five levels weigh five times a
 single one against KoLeo, which is on the full feature alone. We keep it.
 
-How we differ: the released heads do not slice. They learn a projection of the whole feature (``proj``), so no loss ever
-touches a prefix. Both are here, with the controls that the paper lacks. Bottlenecks and prototypes have length 1 as in
-DINOv2 (the released nested head leaves them free, and has a GELU after its last layer too). Class and patch heads have
-the same number of prototypes and the same bottleneck (the paper: 384 and 256).
+How we differ: the heads as first released (commit 24f8c60, July 2025) do not slice. They learn a projection of the
+whole feature (``proj``), so no loss ever touches a prefix; a later revision (7a1acd6) slices, and adds a linear layer
+from m to m. Both ways are here, with the controls that the paper lacks. Bottlenecks have length 1 as in DINOv2 (the
+released nested head leaves them free, and has a GELU after its last layer too), and the gain of a prototype stays 1
+(there it learns). Class and patch heads have the same number of prototypes and the same bottleneck (the paper: 384 and
+256). First weights are the released ones, see :func:`begin`.
 
 :mod:`~mrl_lab.methods.masks` is the paper's CyclicMask and :mod:`~mrl_lab.methods.rasa` its removal of position.
 """
@@ -32,7 +34,7 @@ from mrl_lab.errors import RequestError, unknown
 
 INPUTS = {  # what the head of size m reads of z (B, d), as (d, m) -> module; m itself only names the level otherwise
     "slice": lambda d, m: Prefix(m),  # the paper
-    "proj": lambda d, m: nn.Linear(d, m),  # the released code
+    "proj": lambda d, m: nn.Linear(d, m),  # the code as first released
     "many": lambda d, m: nn.Identity(),  # control: as many codebooks, nothing sliced
     "none": lambda d, m: nn.Identity(),  # one head: DINOv2
     "wide": lambda d, m: nn.Identity(),  # control: one head with the prototypes of all levels
@@ -84,12 +86,11 @@ class Prefix(nn.Module):
         return prefix(z, self.m)
 
 
-class Prototypes(nn.Module):
+class Prototypes(nn.Linear):
     """x (B, b) -> cosines (B, K) to K learned directions; the gain of DINOv2's weight norm is fixed at 1."""
 
     def __init__(self, b: int, prototypes: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(prototypes, b) / b**0.5)
+        super().__init__(b, prototypes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(normalize(x, dim=-1), normalize(self.weight, dim=-1))  # (B, b) (b, K) -> (B, K)
@@ -158,6 +159,19 @@ class TiedHeads(nn.Module):
         return linear(normalize(x, dim=-1), normalize(rows, dim=-1))  # (B, m) (m, K_m) -> (B, K_m)
 
 
+def begin(heads: nn.Module, hidden: int) -> nn.Module:
+    """Give linear layers the released first weights: normal, bias 0. Prototypes keep torch's own, as there.
+
+    The deviation is the released 0.02 at its 2048 hidden units, and at any other width what passes on as much: 0.02 in
+    a small ViT's heads of 32 units left 95 of 100 prototypes unused after 90 steps.
+    """
+    for layer in heads.modules():
+        if isinstance(layer, nn.Linear) and not isinstance(layer, Prototypes):
+            nn.init.trunc_normal_(layer.weight, std=0.02 * (2048 / hidden) ** 0.5)
+            nn.init.zeros_(layer.bias)
+    return heads
+
+
 def nested_head(kind: str, d: int, counts: Mapping[int, int], hidden: int = 2048, bottleneck: int = 256) -> nn.Module:
     """Build a head z (B, d) -> {m: scores (B, K_m)} for the levels {m: K_m} of :func:`prototype_counts`.
 
@@ -171,10 +185,10 @@ def nested_head(kind: str, d: int, counts: Mapping[int, int], hidden: int = 2048
     if kind == "tied":
         return TiedHeads(d, counts)
     if kind == "shared":
-        return SharedHeads(d, counts, hidden, bottleneck)
+        return begin(SharedHeads(d, counts, hidden, bottleneck), hidden)
     if kind in ("none", "wide"):
         counts = {d: sum(counts.values()) if kind == "wide" else list(counts.values())[-1]}
-    return SeparateHeads(kind, d, counts, hidden, bottleneck)
+    return begin(SeparateHeads(kind, d, counts, hidden, bottleneck), hidden)
 
 
 # --------------------------------------------------------------------------------------------- model

@@ -5,7 +5,7 @@ Of a grid of H x W patches, c = H W - n stay visible:
 * **cyclic**: one rectangle of c visible cells at a random place, then rolled around both edges by random offsets, so
   that every cell is visible equally often: P(visible) = E[c] / (H W) whatever the cell.
 * **inverse block**: the same without the roll. Central cells are visible far more often than corners.
-* **block**: one rectangle of n *masked* cells (BEiT, iBOT).
+* **block**: one rectangle of n *masked* cells (BEiT and iBOT draw smaller ones until n are hidden).
 * **random**: any n cells.
 
 Half of the pictures of a batch are masked. With k masked pictures, picture i draws its ratio from the i-th of k equal

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrl_lab import runs
+from mrl_lab import files
 from mrl_lab.report import page, record
 from mrl_lab.report.spark import Spark, spark
 
@@ -44,7 +44,7 @@ def write_index(out: Path, folders: Iterable[Path] | None = None) -> Path:
             groups.setdefault(file.parent.parent.name, []).append(file.parent)
     html = page.environment().get_template("runs.html.j2").render(groups=[_group(*item) for item in groups.items()])
     file = out / "index.html"
-    runs.write(file, html.encode())
+    files.write(file, html.encode())
     return file
 
 

@@ -2,23 +2,23 @@
 
 A job is one notebook with one full setting. Its *tag* names the folder (the budget, and what differs from the
 defaults); its *key* says whether a finished run there is still the same work: notebook, setting, the files it
-was given and the package's source.
+was given, and the code that it imports.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import Path
 
-from mrl_lab import parameters, source
-from mrl_lab.data import digests
+from mrl_lab import files, keys, parameters
+from mrl_lab.data import catalogue
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.parameters import Value
 from mrl_lab.report import needs
@@ -109,7 +109,7 @@ def _settings(notebook: Notebook, given: Mapping[str, str], grid: Mapping[str, s
     fixed = {name: p.default for name, p in known.items()}
     fixed |= {name: parameters.parse(known[name], text) for name, text in given.items()}
     axes = [parameters.parse_grid(known[name], text) for name, text in grid.items()]
-    return [fixed | dict(zip(grid, point, strict=True)) for point in itertools.product(*axes)]
+    return [fixed | dict(zip(grid, point, strict=True)) for point in product(*axes)]
 
 
 def _check_offered(notebook: Notebook, setting: Mapping[str, Value]) -> None:
@@ -142,7 +142,7 @@ def _job(notebook: Notebook, setting: dict[str, Value], out: Path) -> Job:
         out=out,
         settings=setting,
         changed=changed,
-        cells=notebook.cells + bool(changed),  # papermill adds a cell that sets what was changed
+        cells=len(notebook.code) + bool(changed),  # papermill adds a cell that sets what was changed
         tag=tag(setting, changed),
         key=key(notebook, setting),
         command=command(notebook, changed),
@@ -175,24 +175,25 @@ def _short_digest(value: object) -> str:
 
 
 def key(notebook: Notebook, setting: Mapping[str, Value]) -> str:
-    """Return the digest of all that a job's result depends on: notebook, setting, own files, the package's source.
+    """Return the digest of all that a job's result depends on.
 
-    A file or a folder that a parameter names counts by its contents.
+    That is the notebook and its setting, the code that it imports (:func:`mrl_lab.keys.behind`), and data and weights:
+    a source by its recorded checksums, a file or a folder that a parameter names by its contents.
     """
-    files = {}
-    for name, value in setting.items():
-        if isinstance(value, str) and os.path.isfile(value):
-            files[name] = digests.of_file(Path(value))
-        elif isinstance(value, str) and os.path.isdir(value) and _may_be_folder(notebook, name):
-            files[name] = digests.of_folder(Path(value))
-    whole = [notebook.name, notebook.digest, setting, files, source.digest()]
+    texts = {name: value for name, value in setting.items() if isinstance(value, str)}
+    own = {name: files.content(Path(value)) for name, value in texts.items() if _is_path(notebook, name, value)}
+    used = map(catalogue.find, sorted({*chain(*needs.sources_of(notebook, setting))}))
+    recorded = [[source.forms(), source.rows] for source in used]
+    whole = [notebook.name, notebook.digest, setting, own, recorded, keys.behind(notebook.code)]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def _may_be_folder(notebook: Notebook, name: str) -> bool:
-    """True for a parameter that takes a folder: another's value may be the name of a folder by chance."""
-    rule = parameters.named(notebook.parameters)[name].rule
-    return bool(rule) and "folder" in rule.path
+def _is_path(notebook: Notebook, name: str, value: str) -> bool:
+    """True for a file, and for a folder where the parameter takes one: another's value may be such a name by chance."""
+    if os.path.isdir(value):
+        rule = parameters.named(notebook.parameters)[name].rule
+        return bool(rule) and "folder" in rule.path
+    return os.path.isfile(value)
 
 
 def command(notebook: Notebook, changed: Mapping[str, Value]) -> str:

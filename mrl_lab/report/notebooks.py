@@ -33,7 +33,7 @@ class Notebook:
         needs: {budget: names of the data sets and weights that must be there}.
         adds: {budget: names of those that only add to it, where they are found}.
         instead: {parameter: names of those that are not used once the parameter is given another value}.
-        cells: number of code cells that will be run.
+        code: the code cells that will be run.
         digest: SHA-256 over the cells, without outputs and metadata.
     """
 
@@ -45,7 +45,7 @@ class Notebook:
     adds: dict[str, list[str]]
     instead: dict[str, list[str]]
     parameters: tuple[Parameter, ...]
-    cells: int
+    code: tuple[str, ...]
     digest: str
 
     def check(self, given: Mapping[str, object], sources: Iterable[str] = ()) -> None:
@@ -149,7 +149,7 @@ def read(file: Path) -> Notebook:
         adds=about.get("adds", {}),
         instead=about.get("instead", {}),
         parameters=tuple(found),
-        cells=sum(cell["cell_type"] == "code" and bool(cell["source"].strip()) for cell in cells),
+        code=tuple(c["source"] for c in cells if c["cell_type"] == "code" and c["source"].strip()),
         digest=_digest(cells),
     )
 

@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mrl_lab import runs
+from mrl_lab.files import write
 from mrl_lab.report import record, tables
+from mrl_lab.schema import VERDICTS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -53,7 +54,7 @@ def render(folder: Path) -> Path:
         )
     )
     file = folder / "page.html"
-    runs.write(file, html.encode())
+    write(file, html.encode())
     return file
 
 
@@ -98,7 +99,7 @@ def claims(folder: Path) -> dict[str, int]:
         return {}
     with file.open(encoding="utf-8", newline="") as rows:
         counted = Counter(row["verdict"] for row in csv.DictReader(rows))
-    return {v: counted[v] for v in ("shown", "not shown", "inconclusive") if counted[v]}
+    return {v: counted[v] for v in VERDICTS if counted[v]}
 
 
 def day(start: str) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from mrl_lab import source
 from mrl_lab.errors import RequestError
-from mrl_lab.report import index, tables
+from mrl_lab.report import index, reference
+from mrl_lab.schema import VERDICTS
 
 PUBLISHED = ("minutes", "hour", "gpu")  # from weak to strong evidence
 CLAIMS = ("notebook", "id", "claim", "paper", "ours [low, high]", "seeds", "verdict", "budget")
@@ -28,7 +29,7 @@ DRAWN, DRAWN_METRIC = ("MRL", "FF", "FF, first dims"), "pairs 1nn"
 
 
 def main() -> None:
-    """Write the index of the published runs, the page of their claims, the picture, and the table of README.md.
+    """Write the index of the published runs, the pages of claims and of reference, the picture, README.md's table.
 
     Raises:
         RequestError: the package does not run from a clone.
@@ -41,6 +42,7 @@ def main() -> None:
         index.write_index(reports, folders)
     draw_accuracy(reports)
     (reports / PAGE).write_text(claims_page(reports), encoding="utf-8")
+    (reports / reference.PAGE).write_text(reference.page(), encoding="utf-8")
     text = fill(file.read_text(encoding="utf-8"), "bench", bench_table(reports / "bench.csv"))
     file.write_text(text, encoding="utf-8")
 
@@ -61,7 +63,7 @@ def claims_page(reports: Path) -> str:
     for name, folder in _strongest(reports).items():
         link = f"[{name}]({name}/{folder.name}/page.html)"
         for row in _rows(folder / "claims.csv"):
-            verdict = f"{tables.SYMBOLS[row['verdict']]} {row['verdict']}"
+            verdict = f"{VERDICTS[row['verdict']]} {row['verdict']}"
             told = [row["id"], row["claim"], row["paper"], _interval(row), row["seeds"], verdict, folder.name]
             lines.append([link, *map(_plain, told)])
     return f"{TITLE}\n{_table(CLAIMS, lines)}\n"

@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from html import unescape
 
-SYMBOLS = {"shown": "✓", "not shown": "✗", "inconclusive": "?"}
+from mrl_lab.schema import VERDICTS
+
 ROW = re.compile(r"<tr\b.*?</tr>", re.DOTALL)
 CELL = re.compile(r"<(?P<tag>t[hd])\b(?P<attributes>[^>]*)>(?P<content>.*?)</(?P=tag)>", re.DOTALL)
 WHOLE = re.compile(r"([-−]?\d+)\.0{2,}")  # as pandas writes a column of floats
@@ -27,7 +28,7 @@ def polish(html: str) -> str:
 
 def verdict(text: str) -> str:
     """Return a verdict as HTML: a word and a symbol, coloured, so that colour is not the only cue."""
-    return f'<span class="verdict {text.replace(" ", "-")}">{SYMBOLS[text]}&nbsp;{text}</span>'
+    return f'<span class="verdict {text.replace(" ", "-")}">{VERDICTS[text]}&nbsp;{text}</span>'
 
 
 def _table(found: re.Match) -> str:
@@ -53,7 +54,7 @@ def _without_count(table: str) -> str:
     """Return the table without its index where that has no name and counts 0, 1, 2, ...: the rows are seen anyway."""
     rows = ROW.findall(table)
     firsts = [next(CELL.finditer(row), None) for row in rows]
-    if None in firsts or [cell["tag"] for cell in firsts] != ["th"] * len(rows):
+    if not rows or None in firsts or [cell["tag"] for cell in firsts] != ["th"] * len(rows):
         return table
     head, *names = (cell["content"] for cell in firsts)
     if unescape(head).strip() or names != [str(i) for i in range(len(rows) - 1)]:
@@ -80,7 +81,7 @@ def _short(cell: re.Match, whole: bool) -> str:
 
 def _row(row: str, columns: set[int], whole: set[int]) -> str:
     for place, cell in _cells(row):  # from the end, so that the places of those before stay true
-        content = verdict(cell["content"]) if cell["content"] in SYMBOLS else _short(cell, place in whole)
+        content = verdict(cell["content"]) if cell["content"] in VERDICTS else _short(cell, place in whole)
         kind = ' class="text"' if place in columns else ""
         made = f"<{cell['tag']}{kind}{cell['attributes']}>{content}</{cell['tag']}>"
         row = row[: cell.start()] + made + row[cell.end() :]

@@ -13,30 +13,26 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mrl_lab import cuts, runs, score, search, stats
+from mrl_lab import cuts, score, search, stats
 from mrl_lab.data import texts
 from mrl_lab.data.places import Found
 from mrl_lab.encoders.elsewhere import pretrained
+from mrl_lab.lab import kept
 from mrl_lab.search import cost
 
 K = 10
 
 
-def vectors(weights: Found, collection: str, length: int) -> dict[str, Tensor]:
+@kept
+def vectors(weights: Found, collection: Found, length: int) -> dict[str, Tensor]:
     """The model's own vectors at length 1: "corpus" (N, d) and "queries" (Q, d), those queries of the test split.
 
     ``length``: most tokens of a text that are read.
     """
-
-    def make() -> dict[str, Tensor]:
-        found = texts.retrieval(collection)
-        encoder = pretrained(weights.folder, length=length)
-        asked = [found.queries[q] for q in found.judged["test"]]
-        corpus = encoder.vectors(list(found.corpus.values()), side="document")
-        return {"corpus": normalize(corpus, dim=1), "queries": normalize(encoder.vectors(asked, side="query"), dim=1)}
-
-    key = {"what": "judged vectors", "weights": weights.provenance(), "collection": collection, "length": length}
-    return runs.remember(key, make)
+    found, encoder = texts.retrieval_in(collection), pretrained(weights.folder, length=length)
+    asked = [found.queries[q] for q in found.judged["test"]]
+    corpus = encoder.vectors(list(found.corpus.values()), side="document")
+    return {"corpus": normalize(corpus, dim=1), "queries": normalize(encoder.vectors(asked, side="query"), dim=1)}
 
 
 def gains(collection: str) -> Tensor:
@@ -51,12 +47,6 @@ def gains(collection: str) -> Tensor:
     return table
 
 
-def quality(ids: Tensor, relevant: Tensor) -> Tensor:
-    """nDCG@k of each query (Q,) from ids (Q, k) and relevance (Q, N)."""
-    k = ids.shape[1]
-    return score.ndcg(relevant.gather(1, ids), relevant.sort(1, descending=True).values[:, :k])
-
-
 def by_query(z: dict[str, Tensor], relevant: Tensor, sizes: Sequence[int], name: str) -> dict[tuple[str, int], Tensor]:
     """nDCG@10 of each query (Q,) for every form of storage and size, and for a shortlist of 100, reranked by all dims.
 
@@ -67,9 +57,9 @@ def by_query(z: dict[str, Tensor], relevant: Tensor, sizes: Sequence[int], name:
         rows, asked = search.unit_rows(z["corpus"], m), cuts.unit_prefix(z["queries"], m)
         for form in search.FORMS:
             ids = search.exact(asked, search.store(rows, form), K)[1]
-            found[f"{name}, {form}", m] = quality(ids, relevant)
+            found[f"{name}, {form}", m] = score.relevance_ndcg(ids, relevant)
         ids = search.nested(z["corpus"], m).search(z["queries"], K, length=min(100, len(rows)))[1]
-        found[f"{name}, reranked", m] = quality(ids, relevant)
+        found[f"{name}, reranked", m] = score.relevance_ndcg(ids, relevant)
     return found
 
 

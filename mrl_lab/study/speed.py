@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mrl_lab import search, stats
-from mrl_lab.bench import measure
+from mrl_lab.clock import measure
 from mrl_lab.cuts import unit_prefix
 from mrl_lab.data.rows import check_count
 from mrl_lab.search import Planned, cost

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, one_hot
+from torch.nn.functional import adaptive_avg_pool2d, one_hot
 
-from mrl_lab import runs
 from mrl_lab.data import Labelled, Split
 from mrl_lab.data.labelled import statistics
 from mrl_lab.data.scenes import EMPTY, Scenes, scenes
 from mrl_lab.encoders.patches import PatchViT, PretrainedViT
-from mrl_lab.study.clusters.students import Lesson, Student, learned
-from mrl_lab.study.models import settings
+from mrl_lab.lab import Recipe, kept, trained
+from mrl_lab.study.clusters.students import Student
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +39,18 @@ class Canvases:
     grid: tuple[int, int]
 
     @property
+    def key(self) -> dict:
+        """What identifies them, and the patches that they are cut into."""
+        return {"canvases": self.data.key, "grid": self.grid}
+
+    @property
     def empty(self) -> int:
         """The label of a patch without a thing."""
         return len(self.data.classes)
 
     def at(self, grid: tuple[int, int]) -> Canvases:
-        """Return the same canvases with labels for other patches, whole pixels each."""
-        patch = self.data.train.images.shape[-1] // grid[0]
-        labels = [patch_labels(self.made[part], self.thing, patch, self.empty) for part in ("train", "test")]
+        """Return the same canvases with labels for the patches of another grid, whatever number of pixels they are."""
+        labels = [patch_labels(self.made[part], self.thing, grid, self.empty) for part in ("train", "test")]
         return Canvases(self.data, self.made, self.thing, *labels, grid)
 
 
@@ -63,12 +66,16 @@ def canvases(
     nothing = Split(splits["train"].images[:0], splits["train"].labels[:0])
     whole = (source.classes, mean, std, source.provenance)
     data = Labelled(name, key, splits["train"], nothing, splits["test"], *whole)
-    labels = [patch_labels(made[part], thing, patch, len(source.classes)) for part in ("train", "test")]
-    return Canvases(data, made, thing, *labels, (side // patch, side // patch))
+    grid = (side // patch, side // patch)
+    labels = [patch_labels(made[part], thing, grid, len(source.classes)) for part in ("train", "test")]
+    return Canvases(data, made, thing, *labels, grid)
 
 
-def patch_labels(made: Scenes, thing: int, patch: int, classes: int) -> Tensor:
-    """Return the label (N, t) that most pixels of each patch have; ``classes`` where most are empty."""
+def patch_labels(made: Scenes, thing: int, grid: tuple[int, int], classes: int) -> Tensor:
+    """Return the label (N, t) that most pixels of each patch have; ``classes`` where most are empty.
+
+    Where patches are not whole pixels, a patch has all pixels that it touches.
+    """
     n, _, side, _ = made.images.shape
     pixels = torch.full((n, side, side), classes)
     at = torch.arange(side)
@@ -78,18 +85,15 @@ def patch_labels(made: Scenes, thing: int, patch: int, classes: int) -> Tensor:
             rows, columns = ((at >= start) & (at < start + thing) for start in (top, left))  # (N, side) each
             here = rows[:, :, None] & columns[:, None] & (made.grids[:, r, c] != EMPTY)[:, None, None]
             pixels = torch.where(here, made.grids[:, r, c, None, None], pixels)
-    shares = avg_pool2d(one_hot(pixels, classes + 1).movedim(-1, 1).float(), patch)  # (N, C + 1, h, w)
+    shares = adaptive_avg_pool2d(one_hot(pixels, classes + 1).movedim(-1, 1).float(), grid)  # (N, C + 1, h, w)
     return shares.argmax(1).flatten(1)  # (N, h, w) -> (N, t)
 
 
-def patch_features(spec: Student, made: Canvases, lesson: Lesson, seed: int) -> tuple[Tensor, Tensor]:
-    """Features (N, t, d) of the patches of training and of test canvases, by the student's teacher."""
-
-    def make() -> dict[str, Tensor]:
-        return dict(zip(("train", "test"), embedded(learned(spec, made.data, lesson, seed).encoder, made), strict=True))
-
-    found = runs.remember(settings("patch features", spec, made.data, lesson, seed), make)
-    return found["train"], found["test"]
+@kept
+def patch_features(spec: Student, made: Canvases, recipe: Recipe, seed: int) -> dict[str, Tensor]:
+    """Features (N, t, d) of the patches of training ("train") and test canvases, by the student's teacher."""
+    encoder = trained(spec, made, recipe, seed).teacher.encoder
+    return dict(zip(("train", "test"), embedded(encoder, made), strict=True))
 
 
 def embedded(encoder: PatchViT | PretrainedViT, made: Canvases, **where: int) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from mrl_lab.bench import measure
-from mrl_lab.data import Labelled
-from mrl_lab.study.clusters.students import Lesson, Student
+from mrl_lab.clock import measure
+from mrl_lab.lab import Recipe, built
+from mrl_lab.study.clusters.prefixes import Unlabelled
+from mrl_lab.study.clusters.students import Student
 
 
 def kept_bytes(loss: Callable[[], Tensor]) -> int:
@@ -29,12 +30,12 @@ def kept_bytes(loss: Callable[[], Tensor]) -> int:
     return sum(sizes.values())
 
 
-def step(spec: Student, data: Labelled, lesson: Lesson) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+def step(spec: Student, task: Unlabelled, recipe: Recipe) -> tuple[Callable[[], Tensor], Callable[[], None]]:
     """Return two functions of one batch: the loss alone, and a whole step with update and teacher."""
-    model = spec.build(data, lesson, 0).train()
+    model = built(spec, task, 0).train()
     torch.manual_seed(0)
-    crops = spec.rows(data)[torch.arange(lesson.batch)]
-    update = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lesson.lr, fused=True)
+    crops = spec.rows(task)[torch.arange(recipe.batch)]
+    update = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], recipe.lr, fused=True)
 
     def loss() -> Tensor:
         return model(*crops)[0]
@@ -48,9 +49,9 @@ def step(spec: Student, data: Labelled, lesson: Lesson) -> tuple[Callable[[], Te
     return loss, whole
 
 
-def compared(specs: Mapping[str, Student], data: Labelled, lesson: Lesson, repeats: int = 5) -> pd.DataFrame:
+def compared(specs: Mapping[str, Student], task: Unlabelled, recipe: Recipe, repeats: int = 5) -> pd.DataFrame:
     """Milliseconds and kept megabytes of a step, one row a head, with ratios to the first."""
-    steps = {name: step(spec, data, lesson) for name, spec in specs.items()}
+    steps = {name: step(spec, task, recipe) for name, spec in specs.items()}
     seconds = measure({name: whole for name, (_, whole) in steps.items()}, repeats, 0)
     rows = [
         {"head": n, "ms": 1000 * median(seconds[n]), "MB": kept_bytes(loss) / 1e6} for n, (loss, _) in steps.items()

@@ -8,16 +8,19 @@ before training. The random draws are the control that matters: where nothing or
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 import pandas as pd
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
-from mrl_lab import runs, score
+from mrl_lab import score
 from mrl_lab.data import Labelled
+from mrl_lab.distil.teacher import SelfDistillation
+from mrl_lab.lab import built, kept
 from mrl_lab.methods import baselines
-from mrl_lab.study.clusters.students import Lesson, Student, learned, untrained
-from mrl_lab.study.models import settings
+from mrl_lab.study.clusters.students import Student
 from mrl_lab.study.pictures import States, states
 
 DRAWS = 5
@@ -33,17 +36,34 @@ def knn(s: States, cut: Cut) -> float:
     return score.knn(z, cut(s.database), s.database_y, s.y, [m])[m]
 
 
-def scored(spec: Student, data: Labelled, lesson: Lesson, seed: int, probe: Sequence[int] = ()) -> pd.DataFrame:
-    """Score one student: rows knn by the head's name and by "HEAD, random dims", "HEAD, PCA", "HEAD, top variance".
+@dataclass(frozen=True, eq=False)
+class Unlabelled:
+    """Learn from pictures without their labels; be asked, by labels, what the first m dims are worth.
 
-    ``probe``: sizes at which a linear probe is fitted too, as rows top1.
+    Attributes:
+        sizes: m to ask for. probe: those at which a linear probe is fitted too.
     """
 
-    def make() -> pd.DataFrame:
-        f = states(learned(spec, data, lesson, seed).encoder, data)
-        return score.table(by_cut(f, spec.head, spec.sizes, seed) + _probed(f, spec.head, probe, seed))
+    data: Labelled
+    sizes: tuple[int, ...]
+    probe: tuple[int, ...] = ()
 
-    return runs.remember(settings("prefixes", spec, data, lesson, seed) | {"probe": list(probe)}, make)
+    @property
+    def key(self) -> dict:
+        """What identifies the rows that are learnt from."""
+        return self.data.key
+
+    def rows(self) -> TensorDataset:
+        """Return pictures (N, C, H, W); students take crops of them."""
+        return TensorDataset(self.data.train.images)
+
+    def ask(self, module: SelfDistillation, split: str, seed: int) -> pd.DataFrame:
+        """Return rows knn of :func:`by_cut` for the teacher's encoder, and top1 of probes; "validation" rows else."""
+        f = states(module.teacher.encoder, self.data, split)
+        if split != "test":
+            found = {m: knn(f, lambda z, m=m: baselines.first_dims(z, m)) for m in self.sizes}
+            return score.table(score.tidy(found, method="", metric="validation", seed=seed, n=len(f.y)))
+        return score.table(by_cut(f, "", self.sizes, seed) + _probed(f, "", self.probe, seed))
 
 
 def by_cut(f: States, name: str, sizes: Sequence[int], seed: int) -> list[dict]:
@@ -75,25 +95,16 @@ def _probed(f: States, head: str, sizes: Sequence[int], seed: int) -> list[dict]
     return score.tidy(right, method=head, metric="top1", seed=seed, n=len(f.y))
 
 
-def floors(spec: Student, data: Labelled, seed: int) -> pd.DataFrame:
+@kept
+def floors(spec: Student, task: Unlabelled, seed: int) -> pd.DataFrame:
     """Rows knn of "untrained", the encoder before training, at every size, and of "pixels" at their own number."""
-
-    def make() -> pd.DataFrame:
-        f = states(untrained(spec, data, seed), data)
-        at = {m: knn(f, lambda z, m=m: baselines.first_dims(z, m)) for m in spec.sizes}
-        raw = States(*(x.flatten(1).float() if x.ndim == 4 else x for x in _pixels(data)))
-        named = {"metric": "knn", "seed": seed, "n": len(f.y)}
-        rows = score.tidy(at, method="untrained", **named)
-        return score.table(rows + score.tidy({raw.z.shape[1]: knn(raw, lambda z: z)}, method="pixels", **named))
-
-    return runs.remember(settings("floors", spec, data, Lesson(), seed), make)
+    f = states(built(spec, task, seed).teacher.encoder.eval(), task.data)
+    at = {m: knn(f, lambda z, m=m: baselines.first_dims(z, m)) for m in spec.sizes}
+    raw = States(*(x.flatten(1).float() if x.ndim == 4 else x for x in _pixels(task.data)))
+    named = {"metric": "knn", "seed": seed, "n": len(f.y)}
+    rows = score.tidy(at, method="untrained", **named)
+    return score.table(rows + score.tidy({raw.z.shape[1]: knn(raw, lambda z: z)}, method="pixels", **named))
 
 
 def _pixels(data: Labelled) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return data.train.images, data.train.labels, data.test.images, data.test.labels
-
-
-def validated(spec: Student, data: Labelled, lesson: Lesson, seed: int) -> dict[int, float]:
-    """Return k-NN on *validation* pictures at each size: what settings are chosen by."""
-    f = states(learned(spec, data, lesson, seed).encoder, data, "validation")
-    return {m: knn(f, lambda z, m=m: baselines.first_dims(z, m)) for m in spec.sizes}

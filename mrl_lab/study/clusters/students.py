@@ -1,25 +1,21 @@
-"""Students: self-distilled encoders with nested heads, trained once for each setting, with their history."""
+"""Students: self-distilled encoders with nested heads; what is evaluated is the teacher's encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mrl_lab import runs
 from mrl_lab.data import Labelled
 from mrl_lab.data.crops import MultiCrop
 from mrl_lab.distil.teacher import SelfDistillation
 from mrl_lab.encoders import ConvNet
 from mrl_lab.encoders.patches import PatchViT
 from mrl_lab.errors import unknown
-from mrl_lab.methods.franca import check_batch, collapse, franca
+from mrl_lab.lab import Recipe, Task
+from mrl_lab.methods.franca import check_batch, franca, prototype_counts
 from mrl_lab.methods.masks import MASKS
-from mrl_lab.study.models import settings
-from mrl_lab.train import fit
 
 ENCODERS = ("conv", "vit")
 
@@ -33,6 +29,9 @@ class Student:
         encoder: "conv" or "vit". layers, patch: of the ViT. mask: which of its patches are hidden, see ``masks.MASKS``.
         small: small crops of a picture; their side is half a picture's. large_area, small_area: what crops keep.
         flip: mirror half of the crops.
+        steps: of the training, for the teacher's schedules, which matter most in a short one.
+        momentum: the teacher's at the start; the paper's 0.994 would leave it nearly untaught in a few hundred steps.
+        temperature: the teacher's, constant; the paper's rises from 0.04 to 0.07.
     """
 
     sizes: tuple[int, ...]
@@ -46,6 +45,19 @@ class Student:
     large_area: tuple[float, float] = (0.5, 1.0)
     small_area: tuple[float, float] = (0.2, 0.5)
     flip: bool = True
+    steps: int = 200
+    momentum: float = 0.9
+    temperature: float = 0.04
+
+    def recipe(self, lr: float = 2e-3, batch: int = 128) -> Recipe:
+        """Return how it is trained.
+
+        Raises:
+            RequestError: a batch that has not two large crops for each prototype of a level.
+        """
+        if self.head != "wide":  # the control with all prototypes in one level cannot have as many
+            check_batch(batch, prototype_counts(self.prototypes, self.sizes, self.sizes[-1]))
+        return Recipe(steps=self.steps, lr=lr, batch=batch, clip=3.0)
 
     def body(self, data: Labelled) -> nn.Module:
         """Return an untrained encoder that takes pictures of any size, drawn from torch's global generator."""
@@ -57,84 +69,21 @@ class Student:
             return PatchViT(shape, d, layers=self.layers, patch=self.patch, **scale)
         return ConvNet(shape, d, positions=False, standardised=True, **scale)
 
-    def build(self, data: Labelled, lesson: Lesson, seed: int) -> SelfDistillation:
+    def build(self, task: Task, seed: int) -> SelfDistillation:
         """Return student and teacher, untrained; at one seed the encoder is the same for every head."""
         how = {"head": self.head, "prototypes": self.prototypes, "patches": self.encoder == "vit"}
-        how |= {"momentum": lesson.momentum, "temperatures": (lesson.temperature,) * 2, "seed": seed}
-        made = franca(lambda: self.body(data), self.sizes, steps=lesson.steps, **how)
-        if self.head != "wide":  # the control with all prototypes in one level cannot have two crops for each
-            check_batch(lesson.batch, made.student.class_head.counts)
-        return made
+        how |= {"momentum": self.momentum, "temperatures": (self.temperature,) * 2, "seed": seed}
+        return franca(lambda: self.body(task.data), self.sizes, steps=self.steps, **how)
 
-    def rows(self, data: Labelled) -> MultiCrop:
-        """Return what it learns from: crops and, for a ViT, masks."""
+    def rows(self, task: Task) -> MultiCrop:
+        """Return what it learns from, without labels: crops and, for a ViT, masks."""
+        data = task.data
         side = data.train.images.shape[-1]
         # a ViT takes whole patches, the ConvNet 8 x 8 pixels or more
         half = side // (2 * self.patch) * self.patch if self.encoder == "vit" else max(8, side // 2 + 2)
         masks = MASKS[self.mask]((side // self.patch,) * 2) if self.encoder == "vit" else None
         area = {"large_area": self.large_area, "small_area": self.small_area}
         return MultiCrop(data.train.images, small=self.small, side=half, masks=masks, flip=self.flip, **area)
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """How long and how it is taught; the teacher's pace matters most in a short training.
-
-    Attributes:
-        momentum: the teacher's at the start; the paper's 0.994 would leave it nearly untaught in a few hundred steps.
-        temperature: the teacher's, constant; the paper's rises from 0.04 to 0.07.
-    """
-
-    steps: int = 200
-    lr: float = 2e-3
-    batch: int = 128
-    momentum: float = 0.9
-    temperature: float = 0.04
-    weight_decay: float = 0.05
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A trained student and teacher, and what was watched on the way (one row a step)."""
-
-    model: SelfDistillation
-    history: pd.DataFrame
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The teacher's: what is evaluated."""
-        return self.model.teacher.encoder
-
-    @property
-    def trouble(self) -> str:
-        """What has collapsed, with what to change; empty if nothing has."""
-        return collapse(self.history)
-
-
-def learned(spec: Student, data: Labelled, lesson: Lesson, seed: int) -> Learned:
-    """Train ``spec`` on the pictures of ``data.train``, without their labels; reused where it was trained before."""
-    model = spec.build(data, lesson, seed)
-
-    def make() -> dict[str, Tensor]:
-        how = {"steps": lesson.steps, "batch": lesson.batch, "lr": lesson.lr, "weight_decay": lesson.weight_decay}
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)  # crops and masks draw from the global stream: the same ones for every head
-            history = fit(model, spec.rows(data), seed=seed, clip=3.0, after_step=model.after_step, **how)
-        log = {f"history/{name}": torch.tensor(history[name].to_numpy(dtype="float64")) for name in history}
-        return {f"model/{name}": value for name, value in model.cpu().state_dict().items()} | log
-
-    kept = runs.remember(settings("learned", spec, data, lesson, seed), make)
-    model.load_state_dict(_part(kept, "model/"))
-    return Learned(model.eval(), pd.DataFrame({n: values.numpy() for n, values in _part(kept, "history/").items()}))
-
-
-def _part(kept: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {key.removeprefix(name): value for key, value in kept.items() if key.startswith(name)}
-
-
-def untrained(spec: Student, data: Labelled, seed: int) -> nn.Module:
-    """Return the encoder that every head of this seed starts from: the floor."""
-    return spec.build(data, Lesson(), seed).teacher.encoder.eval()
 
 
 def variants(base: Student, heads: Iterable[str]) -> dict[str, Student]:

@@ -1,10 +1,8 @@
 """Sentences in two dimensions: what every layer and every width of a sentence encoder is worth.
 
 * tests: the judged sentences that models are scored on, and which of them are here.
-* setups: what all methods share, and the encoder they begin with.
-* pretraining: a small BERT that reads first, by MLM, MAE or SMAE.
-* grids: similarity and retrieval at every cut, from one encoding.
-* models: an encoder trained by each method, scored on the whole grid, and timed by depth.
-* adapting: a model that people have, trained by each method and scored wherever there is a test.
-* costs: what a pair of layer and dim takes, and what it takes to train it.
+* task: what is learnt from, what an encoder begins with, and the grid of scores from one encoding.
+* objectives: what an encoder can be trained by; pretraining: what a small BERT can read first.
+* adapting: the same of a model that people have, scored wherever there is a test.
+* costs: what depth saves, and what a step of training takes.
 """

@@ -8,7 +8,7 @@ from statistics import median
 import pandas as pd
 import torch
 
-from mrl_lab import bench, cost
+from mrl_lab import clock, cost
 from mrl_lab.methods.m3 import M3
 from mrl_lab.study.tokens.world import World
 
@@ -35,7 +35,7 @@ def measured(model: M3, world: World, batches: Sequence[int], least: int = 7) ->
     for n in batches:
         rows = turns[torch.arange(n)]
         ways = {t: lambda t=t, rows=rows: model.answers(*rows, [t]) for t in model.scales}
-        found = bench.measure(ways, least=least, seconds_at_least=0.0)
+        found = clock.measure(ways, least=least, seconds_at_least=0.0)
         table["ms a question", n] = {t: 1e3 * median(seconds) / n for t, seconds in found.items()}
-        table["peak, MB", n] = {t: bench.peak_bytes(run) / 1e6 for t, run in ways.items()}
+        table["peak, MB", n] = {t: clock.peak_bytes(run) / 1e6 for t, run in ways.items()}
     return pd.DataFrame(table).sort_index(axis=1, level=0, sort_remaining=False)

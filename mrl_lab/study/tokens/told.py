@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
 from textwrap import wrap
@@ -31,14 +32,19 @@ class Told:
 
 def asked(model: M3, world: World, kinds: tuple[str, ...] = ("count", "cell", "list"), each: int = 2) -> list[Told]:
     """Return ``each`` test questions of each kind, of scenes far apart, answered greedily at every scale."""
-    turns, test, count = world.turns("test"), world.test, len(kinds) * each
-    of = [world.of_kind(kind).nonzero()[:, 0] for kind in kinds]
-    picked = torch.stack([of[i // each][len(of[i // each]) * i // count] for i in range(count)])
-    images, ids, mask = turns.prompts(picked)
+    count = len(kinds) * each
+    found = [world.of_kind(kind).nonzero()[:, 0] for kind in kinds]
+    return of(model, world, [int(found[i // each][len(found[i // each]) * i // count]) for i in range(count)])
+
+
+def of(model: M3, world: World, questions: Sequence[int]) -> list[Told]:
+    """Return some test questions by their numbers, answered greedily at every scale."""
+    turns, test = world.turns("test"), world.test
+    images, ids, mask = turns.prompts(torch.tensor(questions))
     said = {t: model.generate(images, ids, t, mask=mask, max_new_tokens=4).tolist() for t in SCALES}
     return [
         Told(images[i], test.questions[q], test.answers[q], {t: world.words.decode(said[t][i]) for t in SCALES})
-        for i, q in enumerate(picked.tolist())
+        for i, q in enumerate(questions)
     ]
 
 

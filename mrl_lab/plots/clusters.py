@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mrl_lab import plots, stats
-from mrl_lab.methods.masks import Masks
+from mrl_lab import stats
+from mrl_lab.plots.pictures import picture_grid
+from mrl_lab.plots.style import looks, seeds_in_words
 
 
 def over_training(history: pd.DataFrame, sizes: Sequence[int]) -> Figure:
@@ -34,22 +35,22 @@ def side_by_side(scores: pd.DataFrame, left: Sequence[str], right: Sequence[str]
     fig = Figure(figsize=(8.4, 3.4), layout="constrained")
     axes = fig.subplots(1, 2, sharey=True)
     methods = list(dict.fromkeys(scores["method"]))
-    looks = plots.looks([*left, *right])
+    look_of = looks([*left, *right])
     for ax, metrics in zip(axes, (left, right), strict=True):
         for i, metric in enumerate(metrics):
             table = stats.intervals(scores[scores["metric"] == metric], ["method"]).set_index("method").loc[methods]
             error = ((table["high"] - table["low"]) / 2).fillna(0)
             places = np.arange(len(methods)) + 0.16 * (i - (len(metrics) - 1) / 2)
-            how = {"color": looks[metric].colour, "marker": looks[metric].marker, "linestyle": "", "label": metric}
+            how = {"color": look_of[metric].colour, "marker": look_of[metric].marker, "linestyle": "", "label": metric}
             ax.errorbar(table["mean"], places, xerr=error, **how)
     axes[0].set(yticks=range(len(methods)), yticklabels=methods, xlabel="position: R², held out")
     axes[0].invert_yaxis()
     axes[1].set(xlabel="content: accuracy (%), held out")
-    fig.legend(loc="outside upper left", ncols=len(left) + len(right), title=plots.seeds_in_words(scores))
+    fig.legend(loc="outside upper left", ncols=len(left) + len(right), title=seeds_in_words(scores))
     return fig
 
 
-def visibility(kinds: dict[str, Masks], batch: int = 4000, drawn: int = 4) -> Figure:
+def visibility(kinds: Mapping, batch: int = 4000, drawn: int = 4) -> Figure:
     """Draw some masks of each kind (white: hidden), and last how often each place is hidden."""
     pictures, labels = [], []
     for name, masks in kinds.items():
@@ -60,14 +61,14 @@ def visibility(kinds: dict[str, Masks], batch: int = 4000, drawn: int = 4) -> Fi
         share = made.mean(0)
         pictures += [*made[:drawn].numpy(), share.numpy()]  # the same shades for all kinds: black never, white always
         labels += [name, *[""] * (drawn - 1), f"hidden {100 * share.min():.0f} to {100 * share.max():.0f} %"]
-    return plots.picture_grid(pictures, labels, columns=drawn + 1)
+    return picture_grid(pictures, labels, columns=drawn + 1)
 
 
 def by_cluster(images: Tensor, clusters: np.ndarray, columns: int = 8) -> Figure:
     """Draw pictures (n, C, H, W) sorted by their clusters (n,), the largest first, each with its cluster's number."""
     sizes = pd.Series(clusters).map(pd.Series(clusters).value_counts()).to_numpy()
     order = np.lexsort((clusters, -sizes))
-    return plots.picture_grid(images[order].numpy(), [f"cluster {c}" for c in clusters[order]], columns)
+    return picture_grid(images[order].numpy(), [f"cluster {c}" for c in clusters[order]], columns)
 
 
 def colours(z: Tensor, grid: tuple[int, int], axes: Tensor, mean: Tensor) -> np.ndarray:
