@@ -83,7 +83,7 @@ class Run:
 
     def save_recommendation(self, found: Mapping[str, object]) -> None:
         """Save what is recommended as recommendation.json."""
-        write(self.folder / "recommendation.json", json.dumps(found, indent=2, ensure_ascii=False).encode())
+        files.write(self.folder / "recommendation.json", json.dumps(found, indent=2, ensure_ascii=False).encode())
 
 
 def start(name: str) -> Run:

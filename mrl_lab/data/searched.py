@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mrl_lab.data import digests, own, places, tables, texts
+from mrl_lab.data import own, places, tables, texts
 from mrl_lab.errors import RequestError
+from mrl_lab.files import digest
 
 NONE, AUTO, MINILM = "none", "auto", "all-minilm"  # what stands where nothing of your own is given
 FILES = ("vectors", "queries", "qrels", "labels", "texts")  # parameters that name files
@@ -386,7 +387,7 @@ def _found(folder: Path) -> places.Found:
         lacking.append("qrels/test.tsv")
     if lacking:
         raise RequestError(f"{folder} is no collection: it has no {' and no '.join(lacking)}.")
-    sha256 = {file: digests.of_file(folder / file) for file in kept}
+    sha256 = {file: digest(folder / file) for file in kept}
     return places.Found(folder.name, "your own folder", folder, sha256, "yours")
 
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mrl_lab import keys
+from mrl_lab import files
 from mrl_lab.cuts import prefix, stored_bytes, unit_prefix
-from mrl_lab.data import digests, places
+from mrl_lab.data import places
 from mrl_lab.data.own import Vectors
 from mrl_lab.data.searched import MINILM, Searched, Texts, at_most, names, searched
 from mrl_lab.encoders.elsewhere import pretrained
@@ -146,7 +146,8 @@ def opened(given: Mapping[str, str], length: int | None = None, most: int | None
     weights, provenance = _model(given.get("model", MINILM))
     sides = ((found.documents, "document"), (found.queries, "query"), (found.learners, "query"))
     z = [encoded(weights, some, side, length)["z"] if some is not None and len(some) else None for some, side in sides]
-    return replace(_collected(found, *z, key=keys.digest(z)), weights=provenance)
+    made_of = [list(provenance), length, [some is not None and some.key for some, _ in sides]]
+    return replace(_collected(found, *z, key=made_of), weights=provenance)
 
 
 def _model(model: str) -> tuple[Path | str, list[dict[str, str]]]:
@@ -157,7 +158,7 @@ def _model(model: str) -> tuple[Path | str, list[dict[str, str]]]:
     folder = Path(model)
     if folder.is_dir():
         about = {"name": folder.name, "place": "your own folder", "licence": "yours", "file": "all files"}
-        return folder, [about | {"sha256": digests.of_folder(folder)}]
+        return folder, [about | {"sha256": files.content(folder)}]
     return model, [{"name": model, "place": "the hub"}]
 
 
@@ -168,7 +169,7 @@ def encoded(weights: Path | str, said: Texts, side: str, length: int | None) -> 
 
 
 def _collected(
-    found: Searched, z: Tensor, queries: Tensor | None, learners: Tensor | None = None, key: str = ""
+    found: Searched, z: Tensor, queries: Tensor | None, learners: Tensor | None = None, key: object = None
 ) -> Collection:
     place = {name: row for row, name in enumerate(names(found.documents))}
     said = found.documents if isinstance(found.documents, Texts) else found.said
