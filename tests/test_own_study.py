@@ -1,17 +1,21 @@
 """Vectors of one's own: read, asked and judged as the page says, and refused before any work where they cannot be."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import ndcg_score
+from small_notebooks import setting
 from torch.nn.functional import normalize
 
+from mrl_lab import parameters
 from mrl_lab.data import searched
 from mrl_lab.data.searched import Texts
 from mrl_lab.errors import RequestError
 from mrl_lab.lab import Recipe
+from mrl_lab.report import needs, notebooks
 from mrl_lab.study import choosing, shrinking
 from mrl_lab.study.shrinking import Learnt, Nested, Prefix, RandomDims, Rotation, Shrinking, Sparsely
 from mrl_lab.study.vectors import Collection, Way
@@ -98,6 +102,46 @@ def given(folder, **files):
 def test_what_cannot_be_used_is_refused_in_words(folder, files, says):
     with pytest.raises(RequestError, match=says):
         given(folder, **files)
+
+
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "08_your_embeddings.ipynb"
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"vectors": "none.npy"}, "rows are numbers"),
+        ({"vectors": "z.npy", "queries": "wide.npy"}, "17 numbers"),
+        ({"collection": "empty"}, "no corpus.jsonl"),
+        ({"model": "empty"}, "has no config.json"),
+        ({"vectors": "z.npy"}, None),
+        ({"texts": "long.jsonl"}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_run_of_08_is_given_is_looked_into_before_it_runs(folder, files, says):
+    notebook = notebooks.read(NOTEBOOK)
+    asked = setting(notebook, **{name: str(folder / file) for name, file in files.items()})
+    parameters.check(notebook.parameters, asked)
+    if says is None:
+        needs.check_own(notebook, asked)
+        return
+    with pytest.raises(RequestError, match=says):
+        needs.check_own(notebook, asked)
+
+
+@pytest.mark.parametrize(
+    ("given", "unused"),
+    [
+        ({"vectors": "mine.npy"}, {"all-minilm", "arxiv"}),
+        ({"texts": "mine.txt"}, {"arxiv"}),
+        ({"model": "a/b"}, {"all-minilm"}),
+    ],
+)
+def test_what_is_your_own_takes_the_place_of_what_would_be_fetched(given, unused):
+    notebook = notebooks.read(NOTEBOOK)
+    needed, _ = needs.sources_of(notebook, setting(notebook, **given))
+    assert set(needed) == {"all-minilm", "arxiv"} - unused
 
 
 def test_vectors_stay_on_disk_and_need_no_labels(folder):
