@@ -2,6 +2,8 @@
 # tests is fetched where none is installed.
 PYTHON ?= python3
 BUDGET ?= seconds
+# Two at once share the cores and start up side by side; what is timed for a page wants the machine for itself.
+JOBS   ?= $(if $(filter seconds,$(BUDGET)),2,1)
 TORCH  ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -11,7 +13,7 @@ export GOMP_SPINCOUNT ?= 3000
 .PHONY: help reports test lint lab readme fresh clean
 
 help:
-	@echo "make reports [BUDGET=seconds|minutes|hour|gpu]   run all notebooks, make their pages and an index"
+	@echo "make reports [BUDGET=seconds|minutes|hour|gpu] [JOBS=n]   run all notebooks, make their pages and an index"
 	@echo "make test [TESTS='-k mrl']                       lint, unit tests, notebooks, pages in a browser"
 	@echo "make lab                                         open JupyterLab on the notebooks"
 	@echo "make readme                                      write what README.md says of the published runs"
@@ -20,7 +22,7 @@ help:
 	@echo "add TORCH='torch==X' for another CUDA or CPU build of torch, PYTHON=python3.12 for another Python"
 
 reports: $(VENV)/.ready
-	$(BIN)/mrl-lab run --all --budget $(BUDGET)
+	$(BIN)/mrl-lab run --all --budget $(BUDGET) --jobs $(JOBS)
 
 test: $(VENV)/.ready-test lint
 	$(if $(findstring not browser,$(TESTS)),,$(BIN)/python tests/chromium.py)

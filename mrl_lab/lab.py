@@ -117,13 +117,15 @@ def trained(method: Method, task: Task, recipe: Recipe | None, seed: int) -> nn.
     def kept() -> dict[str, Tensor]:
         module = learn(method, task, recipe, seed)
         history: Any = module.history
-        log = {f"{LOG}{name}": torch.tensor(c.to_numpy(dtype="float64")) for name, c in history.items()}
+        # Numbered, since what is read back comes in the order of its names.
+        log = {f"{LOG}{i:04d} {n}": torch.tensor(c.to_numpy("float64")) for i, (n, c) in enumerate(history.items())}
         return {f"{WEIGHT}{name}": value for name, value in module.state_dict().items()} | log
 
-    found = runs.remember({"trained": _key(method, task, recipe, seed)}, kept)
+    found = runs.remember({"trained": _key(method, task, recipe, seed), "form": [WEIGHT, LOG]}, kept)
     module = built(method, task, seed)
     module.load_state_dict(_named(found, WEIGHT))
-    module.history = pd.DataFrame({name: values.numpy() for name, values in _named(found, LOG).items()})
+    log = sorted(_named(found, LOG).items())
+    module.history = pd.DataFrame({name.partition(" ")[2]: values.numpy() for name, values in log})
     return module.eval()
 
 

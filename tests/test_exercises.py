@@ -18,6 +18,7 @@ AT_HAND = {
     "00_start_here": {"z": torch.rand(6, 64)},
     "01_mrl": {"d": 8, "first": SimpleNamespace(logits=lambda z: {m: z[:, :m] @ torch.rand(m, 9) for m in (2, 8)})},
     "02_adaptive_search": {"n": 1_000, "dims": [16, 64], "d": 256},
+    "04_starbucks": {"pairs": [(1, 16), (2, 32), (3, 48)]},
     "05_m3": {"SCALES": (1, 4, 16)},
 }
 

@@ -66,7 +66,7 @@ def test_a_method_typed_in_a_notebook_is_trained_as_ours_is(digits):
     mine = lab.trained(typed()(), digits, RECIPE, 0)
     ours = models.Model(SIZES, 16).build(digits, 0)
     assert len(mine.history) == round(300 / 64)
-    assert {"step", "total", "2", "8", "16"} <= set(mine.history.columns)
+    assert list(mine.history.columns) == ["step", "lr", "total", "2", "8", "16"], "sizes in their order"
     begun = typed()().build
     with torch.random.fork_rng():
         torch.manual_seed(0)

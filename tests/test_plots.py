@@ -232,3 +232,17 @@ def test_reranking_is_drawn_with_the_place_that_each_picture_had():
     assert titles.count("✗ cat") == 2
     (here,) = (line for line in fig.axes[-1].lines if line.get_marker() == "D")
     assert (here.get_xdata().item(), here.get_ydata().item()) == (100, 60)
+
+
+@pytest.mark.parametrize(
+    ("losses", "title"), [({"2": 4.6, "8": 3.1}, "size"), ({"2x32": 8.0, "align": 0.01}, "term"), ({"1": 9.0}, "size")]
+)
+def test_a_learning_curve_has_numbers_on_its_axis_whatever_the_losses_span(losses, title):
+    history = pd.DataFrame({"step": range(9), "lr": 0.1, "total": 1.0})
+    history = history.assign(**{name: np.linspace(top, 0.8 * top, 9) for name, top in losses.items()})
+    (ax,) = plots.learning_curve(history).axes
+    ax.figure.canvas.draw()
+    low, high = ax.get_ylim()
+    named = [label for label in ax.get_yticklabels() if label.get_text() and low <= label.get_position()[1] <= high]
+    assert len(named) >= 2
+    assert title in drawn(ax.figure)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from mrl_lab import stats
 from mrl_lab.errors import RequestError, unknown
@@ -238,7 +238,7 @@ def against(
 
 
 def learning_curve(history: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
-    """Draw the loss of each size (each part of ``train.fit``'s history) by step, smoothed over 2 % of the steps."""
+    """Draw the loss of each size or term (part of ``train.fit``'s history) by step, smoothed over 2 % of the steps."""
     ax = ax if ax is not None else new_axes()
     parts = [name for name in history.columns if name not in ("step", "lr", "total")]
     window = max(1, len(history) // 50)
@@ -246,8 +246,10 @@ def learning_curve(history: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
         smooth = history[name].rolling(window, min_periods=1).mean()
         ax.plot(history["step"], smooth, color=colour, linewidth=1 + 1.6 * i / max(1, len(parts) - 1), label=name)
     ax.set(xlabel="step", yscale="log")
+    if (limits := ax.get_ylim())[1] < 10 * limits[0]:  # no power of ten may lie between them, and none would be named
+        ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
     name_values(ax, "loss")
-    legend_of(ax, "size")
+    legend_of(ax, "size" if all(str(name).isdigit() for name in parts) else "term")
     return ax.figure

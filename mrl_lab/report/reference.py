@@ -34,6 +34,13 @@ history = lab.fit(nested.build(task, seed=0), task.rows(), steps=20, batch=64, l
     "plots": "lab.plots.learning_curve(history)",
     "Recipe": "recipe = lab.Recipe(epochs=4, lr=0.01)",
     "trained": "model = lab.trained(nested, task, recipe, seed=0)  # model.history is its learning curve",
+    "outcome": """\
+class Light(Pictures):
+    def keep(self, model):  # in the place of weights that would fill a disk
+        return {"z": lab.embed(model.encoder, self.data.test.images)}
+
+
+lab.outcome(nested, Light(digits), recipe, seed=0)["z"]""",
     "embed": "z = lab.embed(model.encoder, digits.test.images)  # (200, 16)",
     "score": "ids = lab.score.neighbours(z, z, sizes)  # {size: (200, 10)}",
     "Cut": "pairs = [lab.Cut(layer=3, dim=32), lab.Cut(layer=6, dim=64)]  # what is kept of states",
