@@ -174,3 +174,22 @@ def alignment(teacher: Tensor, student: Tensor, *, temperature: float = 1.0, det
     teacher = teacher.detach() if detach else teacher
     aim, guess = log_softmax(teacher / temperature, dim=-1), log_softmax(student / temperature, dim=-1)
     return kl_div(guess, aim, reduction="batchmean", log_target=True)
+
+
+def neighbours(z: Tensor, seen: Tensor, *, temperature: float) -> Tensor:
+    """Return how far the neighbours that ``seen`` (B, m) has are from those of z (B, d), a scalar; z gets no gradient.
+
+    That is the :func:`alignment` of the cosines of each row with all others of the batch.
+
+    Raises:
+        RequestError: fewer than three rows, which have no neighbours to choose from.
+    """
+    if len(z) < 3:
+        raise RequestError(f"neighbours are learnt from batches of three vectors or more, got {len(z)}.")
+    return alignment(_with_others(z), _with_others(seen), temperature=temperature, detach=True)
+
+
+def _with_others(z: Tensor) -> Tensor:
+    """Cosines of the rows of z (B, m) with all rows but themselves: (B, B - 1)."""
+    unit, n = normalize(z, dim=-1), len(z)
+    return (unit @ unit.T).flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)  # all but the diagonal

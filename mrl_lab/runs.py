@@ -81,6 +81,10 @@ class Run:
                 raise unknown("verdict", verdict, schema.VERDICTS)
         _save(self.folder / "claims.csv", table, schema.CLAIMS)
 
+    def save_recommendation(self, found: Mapping[str, object]) -> None:
+        """Save what is recommended as recommendation.json."""
+        files.write(self.folder / "recommendation.json", json.dumps(found, indent=2, ensure_ascii=False).encode())
+
 
 def start(name: str) -> Run:
     """Return a notebook's run, which writes into the runner's folder.
@@ -98,7 +102,7 @@ def start(name: str) -> Run:
 def _scratch(name: str) -> Path:
     """Return the kernel's folder in ``reports/scratch``, or in a temporary one when that cannot be written, emptied."""
     folder = _own_folder(name)
-    for old in ("facts.json", "scores.csv", "claims.csv"):
+    for old in ("facts.json", "scores.csv", "claims.csv", "recommendation.json"):
         (folder / old).unlink(missing_ok=True)
     return folder
 

@@ -125,3 +125,30 @@ def test_a_stored_shortlist_serves_nested_search(made, form, length):
 def test_wrong_requests(rows, form, words):
     with pytest.raises(RequestError, match=words):
         search.store(rows, form)
+
+
+@pytest.mark.parametrize("form", [*search.FORMS, "signs"])
+def test_parts_of_one_database_are_stored_alike(form):
+    rows = search.unit_rows(torch.randn(400, 16, generator=torch.Generator().manual_seed(5)), 16)
+    whole = search.store(rows, form)
+    parts = [search.store(part, form, like=whole) for part in rows.split(150)]
+    assert torch.cat([part.rows for part in parts]).equal(whole.rows)
+
+
+def test_what_is_larger_than_the_steps_it_is_stored_in_is_cut_off():
+    small = search.store(torch.full((3, 8), 0.1), "int8")
+    assert search.store(torch.full((3, 8), 9.0), "int8", like=small).rows.unique().tolist() == [127]
+
+
+def test_signs_are_asked_by_the_numbers_of_a_query(made):
+    queries, rows = made
+    means = rows.mean(0)
+    expected = []
+    for q in queries:
+        scores = [sum(float(a - b) * (1 if x > b else -1) for a, b, x in zip(q, means, r, strict=True)) for r in rows]
+        expected.append(scores)
+    found, ids = search.exact(queries, search.store(rows, "signs"), 5)
+    table = torch.tensor(expected) / 13**0.5
+    assert torch.allclose(found, table.sort(descending=True).values[:, :5], atol=1e-5)
+    assert torch.allclose(table.gather(1, ids), found, atol=1e-5)
+    assert search.store(rows, "signs").bytes == 2

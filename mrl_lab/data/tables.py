@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROWS = ("images", "embeddings", "embedding", "x")
 LABELS = ("labels", "label", "y")
 IDS = ("ids", "id", "index", "key")
+TEXTS = ("text", "texts", "sentence")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,24 @@ def read(path: Path) -> Read:
         left_out |= dict.fromkeys(ids[1:], "names of rows, as is " + (ids[0] if ids else ""))
     told = ", ".join(f"{name} ({why})" for name, why in left_out.items())
     return Read(rows, _cells(table, _single(path, labels)), _cells(table, ids[0] if ids else None), left_out=told)
+
+
+def texts(path: Path) -> tuple[list[str], list[str] | None]:
+    """Return the texts of a table, each behind its title if it has one, and the names of its rows, or None.
+
+    Raises:
+        RequestError: no column of texts, or a damaged file.
+    """
+    try:
+        table = READERS[path.suffix](path)
+    except (OSError, ValueError, Warning) as error:
+        raise RequestError(f"{path} cannot be read as {path.suffix} ({error}): save it again.") from error
+    said, ids, titles = _single(path, _named(table, TEXTS)), _named(table, IDS), _named(table, ("title",))
+    if said is None:
+        raise RequestError(f"{path} has no column {' or '.join(TEXTS)}; it has {_told(table.columns)}.")
+    parts = [_cells(table, name) for name in (*titles[:1], said)]
+    joined = [" ".join(str(part) for part in row if part) for row in zip(*parts, strict=True)]
+    return joined, [str(name) for name in _cells(table, ids[0])] if ids else None
 
 
 def _csv(path: Path) -> pd.DataFrame:

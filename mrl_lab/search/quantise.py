@@ -9,6 +9,7 @@ A stored table gives its own inner products, block by block; :func:`mrl_lab.sear
   (recall@10 of float32's neighbours, 1024 trained dims: 0.855; with 3/4: 0.889; with 0, one step for all: 0.860).
 * binary: the sign of x_j above its mean over the database, one bit; a score is the number of agreeing less that of
   disagreeing bits, m - 2 * Hamming distance, scaled to a cosine.
+* signs: the same bits, but queries keep their numbers: sum_j (q_j - mean_j) s_j, scaled to a cosine.
 
 Sources: Jégou et al., PAMI 2011, for asymmetric scores; the means are ours: after a ReLU no value is negative, and
 signs about 0 would say nothing. ``bytes`` is what one stored row takes.
@@ -68,7 +69,7 @@ def _by_blocks(rows: Tensor, code: Callable[[Tensor], Tensor]) -> Tensor:
 class Plain(Stored):
     """Floating point rows (N, m), kept as they are."""
 
-    def __init__(self, rows: Tensor) -> None:
+    def __init__(self, rows: Tensor, like: Plain | None = None) -> None:
         super().__init__(rows, rows.shape[1])
         self.dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32
 
@@ -86,15 +87,19 @@ POWER = 0.75  # of the largest value of a dim, in its step
 
 
 class Int8(Stored):
-    """One byte a value, in steps of its dim."""
+    """One byte a value, in steps of its dim; in those of ``like``, where it is given, what is larger is cut off."""
 
     dtype = torch.int32
 
-    def __init__(self, rows: Tensor) -> None:
-        largest = torch.maximum(rows.amax(0), -rows.amin(0)).float().clamp(min=1e-12)  # (m,)
-        self.steps = largest**POWER * (largest ** (1 - POWER)).max() / 127
-        codes = _by_blocks(rows, lambda block: (block / self.steps).round().to(torch.int8))
+    def __init__(self, rows: Tensor, like: Int8 | None = None) -> None:
+        self.steps = self._steps(rows) if like is None else like.steps
+        codes = _by_blocks(rows, lambda block: (block / self.steps).round().clamp(-127, 127).to(torch.int8))
         super().__init__(codes, rows.shape[1])
+
+    @staticmethod
+    def _steps(rows: Tensor) -> Tensor:
+        largest = torch.maximum(rows.amax(0), -rows.amin(0)).float().clamp(min=1e-12)  # (m,)
+        return largest**POWER * (largest ** (1 - POWER)).max() / 127
 
     def prepare(self, queries: Tensor) -> Tensor:
         stretched = queries * self.steps
@@ -112,12 +117,13 @@ class Int8(Stored):
 
 
 class Binary(Stored):
-    """One bit a value: above its mean over the database, or not."""
+    """One bit a value: above its mean over the database, or over that of ``like``, or not."""
 
     dtype = torch.int32
 
-    def __init__(self, rows: Tensor) -> None:
-        self.means = rows.mean(0, dtype=torch.promote_types(rows.dtype, torch.float32))  # (m,)
+    def __init__(self, rows: Tensor, like: Binary | None = None) -> None:
+        means = rows.mean(0, dtype=torch.promote_types(rows.dtype, torch.float32))  # (m,)
+        self.means = means if like is None else like.means
         packed = _by_blocks(rows, lambda block: torch.from_numpy(np.packbits((block > self.means).numpy(), axis=1)))
         super().__init__(packed, rows.shape[1])
 
@@ -136,7 +142,23 @@ class Binary(Stored):
         return (2 * scores - signs) / self.shape[1]
 
 
-def _half(rows: Tensor) -> Plain:
+class Signs(Binary):
+    """The same bits, asked by queries that keep their numbers: a sum of these with signs, above the means."""
+
+    dtype = torch.float32
+
+    def prepare(self, queries: Tensor) -> Tensor:
+        return (queries - self.means).float().T.contiguous()
+
+    def product(self, rows: slice, prepared: Tensor, out: Tensor) -> None:
+        bits = np.unpackbits(self.rows[rows].numpy(), axis=1, count=self.shape[1])  # (b, m) of 0 and 1
+        torch.mm(torch.from_numpy(bits).float(), prepared, out=out)
+
+    def restore(self, scores: Tensor, queries: Tensor) -> Tensor:
+        return (2 * scores - (queries - self.means).sum(1, keepdim=True)) / self.shape[1] ** 0.5
+
+
+def _half(rows: Tensor, like: Plain | None = None) -> Plain:
     half, long = rows.half(), checks.lengths(rows)
     lost = ~((checks.lengths(half) - long).abs() <= 0.01 * long)  # overflown, or rounded to nothing
     if lost.any():
@@ -147,17 +169,21 @@ def _half(rows: Tensor) -> Plain:
     return Plain(half)
 
 
-FORMS = {"float32": Plain, "float16": _half, "int8": Int8, "binary": Binary}
+FORMS = {"float32": Plain, "float16": _half, "int8": Int8, "binary": Binary}  # queries in the form of the rows
+STORED = {**FORMS, "signs": Signs}
 
 
-def store(rows: checks.Rows, form: str = "float32") -> Stored:
-    """Return rows (N, m) stored in one of :data:`FORMS`, checked and ready for :func:`mrl_lab.search.exact`.
+def store(rows: checks.Rows, form: str = "float32", like: Stored | None = None) -> Stored:
+    """Return rows (N, m) stored in one of :data:`STORED`, checked and ready for :func:`mrl_lab.search.exact`.
 
     "float32" keeps the rows as they are, whatever their type, and copies nothing.
+
+    Args:
+        like: others in the same form, whose steps and means are taken: parts of one database are stored alike.
 
     Raises:
         RequestError: an unknown form, or rows that :func:`mrl_lab.search.checks.database` refuses.
     """
-    if form not in FORMS:
-        raise unknown("form", form, FORMS)
-    return FORMS[form](checks.database(rows))
+    if form not in STORED:
+        raise unknown("form", form, STORED)
+    return STORED[form](checks.database(rows), like)

@@ -1,0 +1,209 @@
+"""Which size is small enough: a loss with its interval, a choice, and what it was worth on questions held out.
+
+**Loss** is the whole vectors' criterion less that of a cut, question by question, in points, with a bootstrap interval
+over questions (:func:`mrl_lab.stats.bootstrap`). **Choice**: from the largest size down, as long as the upper bound of
+the loss on the *choosing* half stays within the tolerance; the first size that does not ends the walk, so that many
+sizes are no more chances to err than one (a fixed sequence of tests: Maurer, Hothorn and Lehmacher, 1995). **Price**:
+the loss of the chosen size on the *held-out* half, which no choice has seen. Ways and forms are chosen among as well:
+of those that hold, the one with the fewest bytes; that choice is one among many, and held-out questions tell.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from mrl_lab import score, stats
+from mrl_lab.study.shrinking import RERANKED, Shrinking, halves
+from mrl_lab.study.vectors import Codes, Way
+
+Cells = Mapping[tuple[str, str, int], Tensor]  # {(way, form, size): the criterion of each question (Q,)}
+MOST = 10**6  # questions; what needs more is not settled by asking more
+NESTED, PARTLY, NOT = "nested", "nested in part", "not nested"
+
+
+def cells(found: Mapping[str, Mapping[str, Tensor]]) -> dict[tuple[str, str, int], Tensor]:
+    """Return {(way, form, size): (Q,)} of {way: :func:`mrl_lab.study.shrinking.by_question`}."""
+    plain = [(way, key.rpartition(" "), q) for way, rows in found.items() for key, q in rows.items() if q.ndim]
+    return {(way, form, int(m)): q for way, (form, _, m), q in plain}
+
+
+def loss(whole: Tensor, cut: Tensor, which: Tensor | None = None) -> stats.Interval:
+    """Points that a cut loses to the whole, by questions (Q,), or by some of them, with its interval."""
+    sides = [100 * (side if which is None else side[which]).double().numpy() for side in (whole, cut)]
+    if np.array_equal(*sides):
+        return stats.Interval(0.0, 0.0, 0.0, len(sides[0]))
+    return stats.bootstrap(*sides)
+
+
+def scored(
+    found: Mapping[str, Mapping[str, Tensor]], ways: Mapping[str, Way | Codes], task: Shrinking, seed: int = 0
+) -> pd.DataFrame:
+    """Return rows of the tidy table: the criterion in per cent of every way, form and size ("adaptor, int8")."""
+    rows = []
+    for (way, form, m), q in cells(found).items():
+        stored = "float32" if form == RERANKED else form
+        named = {"method": f"{way}, {form}", "metric": task.metric, "seed": seed, "n": len(q)}
+        seconds = found[way].get(f"seconds {form} {m}")
+        (row,) = score.tidy({m: 100 * q.mean().item()}, seconds=None if seconds is None else seconds.item(), **named)
+        rows.append(row | {"bytes": ways[way].bytes(m, stored), "flops": m * len(task.collection)})
+    return score.table(rows)
+
+
+def losses(
+    found: Cells, whole: Tensor, sizes: Sequence[int], ways: Iterable[str], form: str = "float32"
+) -> pd.DataFrame:
+    """Return points lost by each way at some sizes, as "3.1 [1.9, 4.4]": a row a way, a column a size."""
+    rows = []
+    for way in ways:
+        lost = {m: loss(whole, found[way, form, m]) for m in sizes if (way, form, m) in found}
+        told = {m: f"{one.mean:.1f} [{one.low:.1f}, {one.high:.1f}]" for m, one in lost.items()}
+        rows.append({"way": way} | {f"{m} numbers": told.get(m, "–") for m in sizes})
+    return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------------------------------------ nested?
+
+
+def nesting(
+    whole: Tensor, prefix: Mapping[int, Tensor], drawn: Sequence[Mapping[int, Tensor]], rotated
+) -> pd.DataFrame:
+    """Return what a prefix loses beside random dims and a rotation: a row a size, losses and their differences.
+
+    Args:
+        whole: (Q,). prefix, rotated: {size: (Q,)}. drawn: the same of several draws, of which the mean is taken.
+    """
+    rows = []
+    for m, here in prefix.items():
+        chance = sum(one[m] for one in drawn) / len(drawn)
+        gain, more = loss(here, chance), loss(rotated[m], here)
+        rows.append(
+            {
+                "dim": m,
+                "prefix loses": loss(whole, here).mean,
+                "at most": loss(whole, here).high,
+                "random dims lose": loss(whole, chance).mean,
+                "rotation loses": loss(whole, rotated[m]).mean,
+                "prefix over random dims": gain.mean,
+                "low": gain.low,
+                "high": gain.high,
+                "rotation over prefix": more.mean,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def nested_verdict(table: pd.DataFrame, tolerance: float) -> tuple[str, str]:
+    """Return (verdict, a sentence): whether a prefix says more than as many random dims do, by :func:`nesting`.
+
+    Nested: at every size up to half of the whole, the interval clear of 0. Vectors that were rotated by falling energy
+    are nested as well; how they came to be so cannot be told from them.
+    """
+    small = table[table["dim"] <= table["dim"].max() / 2]
+    clear = small[small["low"] > 0]
+    verdict = NESTED if len(clear) == len(small) and len(small) else PARTLY if len(clear) else NOT
+    may = [int(m) for m in table["dim"][table["at most"] <= tolerance]]
+    sizes = f"matryoshka_dimensions {may}" if may else "no size smaller than the whole"
+    said = {
+        NESTED: "At every size up to a half the first numbers say more than as many random ones: these vectors are "
+        "nested, by their training or by a rotation.",
+        PARTLY: f"Only at {', '.join(map(str, clear['dim']))} numbers do the first say more than as many random ones: "
+        "these vectors are nested in part.",
+        NOT: "At no size up to a half do the first numbers say more than as many random ones: nothing orders these "
+        "vectors, and cutting them as they are is cutting at random.",
+    }
+    return verdict, f"{said[verdict]} Within a loss of {tolerance:g} points a plain prefix may claim {sizes}."
+
+
+# ------------------------------------------------------------------------------------------------ choosing
+
+
+def choices(found: Cells, whole: Tensor, ways: Mapping[str, Way | Codes], tolerance: float) -> pd.DataFrame:
+    """Return one row a way and form: the smallest size that holds, its losses, and what would settle the next one.
+
+    Columns: way, form, dim (NA where no size holds), bytes, loses, at most (on the choosing half), held out, held out
+    low, held out high, next (the size that does not hold), next loses, questions more (to settle it; NA where even a
+    million would not).
+    """
+    rows = []
+    for way, form in dict.fromkeys((way, form) for way, form, _ in found):
+        sizes = {m: q for (w, f, m), q in found.items() if (w, f) == (way, form)}
+        rows.append({"way": way, "form": form} | _walk(sizes, whole, tolerance))
+        stored = "float32" if form == RERANKED else form
+        rows[-1]["bytes"] = ways[way].bytes(rows[-1]["dim"], stored) if rows[-1]["dim"] else None
+    columns = ["dim", "bytes", "next", "questions more"]
+    return pd.DataFrame(rows).astype(dict.fromkeys(columns, "Int64"))
+
+
+def _walk(sizes: Mapping[int, Tensor], whole: Tensor, tolerance: float) -> dict[str, object]:
+    choosing, held_out = halves(len(whole))
+    row: dict[str, object] = {"dim": None}
+    for m in sorted(sizes, reverse=True):
+        here = loss(whole, sizes[m], choosing)
+        if not here.high <= tolerance:
+            row |= {"next": m, "next loses": here.mean, "questions more": _more(whole, sizes[m], choosing, tolerance)}
+            break
+        row |= {"dim": m, "loses": here.mean, "at most": here.high}
+    if row["dim"]:
+        kept = loss(whole, sizes[row["dim"]], held_out)
+        row |= {"held out": kept.mean, "held out low": kept.low, "held out high": kept.high}
+    empty = ("loses", "at most", "held out", "held out low", "held out high", "next", "next loses", "questions more")
+    return dict.fromkeys(empty) | row
+
+
+def _more(whole: Tensor, cut: Tensor, choosing: Tensor, tolerance: float) -> int | None:
+    """How many more questions would put the interval clear of the tolerance, if mean and spread stay."""
+    lost = 100 * (whole - cut)[choosing].double()
+    distance = abs(tolerance - lost.mean().item())
+    needed = math.ceil((1.96 * lost.std().item() / distance) ** 2) if distance else MOST + 1
+    return max(0, needed - len(choosing)) if needed <= MOST else None
+
+
+def recommend(table: pd.DataFrame, d: int, metric: str, tolerance: float, questions: int) -> dict[str, object]:
+    """Return the recommendation as JSON has it: the choice of fewest bytes, its losses, and a sentence.
+
+    ``recommended`` is None where nothing smaller than the whole holds, or what holds did not on held-out questions.
+    """
+    full = 4 * d
+    holds = table[table["bytes"].notna() & (table["bytes"] < full) & (table["form"] != RERANKED)]
+    kept = holds[holds["held out"] <= tolerance].sort_values("bytes", kind="stable")
+    best = None if kept.empty else kept.iloc[0]
+    about = {"criterion": metric, "tolerance": tolerance, "questions": questions, "whole": {"dim": d, "bytes": full}}
+    told = _nothing(table, holds, metric, tolerance) if best is None else _sentence(best, d, metric)
+    chosen = json.loads(kept[:1].to_json(orient="records", double_precision=6))
+    every = json.loads(table.to_json(orient="records", double_precision=6))
+    return {"recommended": chosen[0] if chosen else None, "sentence": told} | about | {"choices": every}
+
+
+STORED = {
+    "float32": "as float32",
+    "int8": "as int8",
+    "binary": "as one bit each, queries too",
+    "signs": "as one bit each, queries as floats",
+}
+
+
+def _sentence(best: pd.Series, d: int, metric: str) -> str:
+    smaller = 4 * d / best["bytes"]
+    return (
+        f"Keep {best['dim']} of {d} numbers by {best['way']}, {STORED[best['form']]}: {best['bytes']:,} bytes a vector "
+        f"in the place of {4 * d:,} ({smaller:.3g} times fewer), for {best['loses']:.1f} points of {metric} (at most "
+        f"{best['at most']:.1f}); on held-out questions it loses {best['held out']:.1f} [{best['held out low']:.1f}, "
+        f"{best['held out high']:.1f}]."
+    )
+
+
+def _nothing(table: pd.DataFrame, holds: pd.DataFrame, metric: str, tolerance: float) -> str:
+    if len(holds):
+        return (
+            f"Nothing is recommended: {len(holds)} choices hold on the choosing questions, and none on those held out. "
+            "More questions would tell."
+        )
+    least = table["questions more"].dropna()
+    more = f" About {int(least.min())} more choosing questions would settle the nearest size." if len(least) else ""
+    return f"Nothing is recommended: no smaller vector stays within {tolerance:g} points of {metric}.{more}"
