@@ -143,14 +143,14 @@ def opened(given: Mapping[str, str], length: int | None = None, most: int | None
     if isinstance(found.documents, Vectors):
         return _collected(found, found.documents.z, found.queries and found.queries.z)
     found = found if most is None else at_most(found, most)
-    weights, provenance = _model(given.get("model", MINILM))
+    weights, provenance = place_of(given.get("model", MINILM))
     sides = ((found.documents, "document"), (found.queries, "query"), (found.learners, "query"))
     z = [encoded(weights, some, side, length)["z"] if some is not None and len(some) else None for some, side in sides]
     made_of = [list(provenance), length, [some is not None and some.key for some, _ in sides]]
     return replace(_collected(found, *z, key=made_of), weights=provenance)
 
 
-def _model(model: str) -> tuple[Path | str, list[dict[str, str]]]:
+def place_of(model: str) -> tuple[Path | str, list[dict[str, str]]]:
     """Return where a model is, and its record."""
     if model == MINILM:
         found = places.ensure(model)
