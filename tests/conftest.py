@@ -13,9 +13,9 @@ import pytest
 LEFT_OUT = pytest.StashKey[int]()  # tests of the outer ring that were not run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A browser without a window."""
+    """A browser without a window. Its driver keeps a loop running in this thread, so no other module's tests get it."""
     from playwright.sync_api import sync_playwright
 
     program = chromium.found()
