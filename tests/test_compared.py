@@ -8,7 +8,7 @@ import pytest
 
 from mrl_lab import plots, source
 from mrl_lab.errors import RequestError
-from mrl_lab.runs import SCORES
+from mrl_lab.schema import SCORES
 from mrl_lab.study import compared
 
 SEEDS = (0, 1, 2)

@@ -148,7 +148,7 @@ LAYERS = {  # from the ground up: what a module, or all in a package, may import
     "workers": {"device"},
     "lab": {"device", "keys", "runs", "score", "train", "workers"},
     "study": {"cascade", "clock", "cost", "cuts", "data", "device", "distil", "encoders", "export", "files", "lab"}
-    | {"methods", "oracle", "runs", "schema", "score", "search", "stats", "train", "workers"},
+    | {"methods", "oracle", "runs", "schema", "score", "search", "source", "stats", "train", "workers"},
     "bench": {"clock", "cuts", "data", "encoders", "methods", "score", "search", "study"},
     "report": {"data", "files", "keys", "parameters", "plots", "runs", "schema", "source"},
     "desk": {"device", "plots", "report", "runs", "stats"},

@@ -12,7 +12,7 @@ from mrl_lab import export
 from mrl_lab.encoders.elsewhere import pretrained
 from mrl_lab.study.vectors import Collection, Way, place_of
 
-SHOWN = 200  # texts that a cut is tried on
+SHOWN = 24  # texts that a cut is tried on: each is read by both, whole and at each size
 
 
 def leave(
