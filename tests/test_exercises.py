@@ -70,9 +70,9 @@ def test_the_folded_answer_is_right_and_the_empty_function_is_not(name, place):
 
 @EXERCISES
 def test_an_answer_with_a_slip_is_told_where_it_is_wrong(name, place):
-    world = dict(AT_HAND.get(name, {}))
+    world = AT_HAND.get(name, {}) | {"slip": lambda v: [not one for one in v] if isinstance(v, list) else v * 1.01}
     exec(imports(name), world)
-    slipped = re.sub(r"^(\s+return )(.*)$", r"\1(\2) * 1.01", answered(name, place), count=1, flags=re.MULTILINE)
+    slipped = re.sub(r"^(\s+return )(.*)$", r"\1slip(\2)", answered(name, place), count=1, flags=re.MULTILINE)
     assert said(slipped, world).startswith("Not yet: on ")
 
 
