@@ -123,4 +123,5 @@ def ranking(queries: Tensor, documents: Tensor, grades: Tensor, others: Tensor, 
 
 def _alike(z: Tensor) -> Tensor:
     """Which rows of z (P, d) are the same: (P, P)."""
-    return (z[:, None] == z[None]).all(2)
+    which = z.unique(dim=0, return_inverse=True)[1]
+    return which[:, None] == which
