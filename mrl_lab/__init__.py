@@ -27,7 +27,7 @@ FACE = {  # what a notebook uses -> the module that has it; a module stands for 
     "same": "agree",
     "answer": "agree",
     "paired": "stats",
-    "Claim": "stats",
+    "Claim": "verdicts",
     "slider": "explore",
     "live": "explore",
     "methods": "methods",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
     from mrl_lab.runs import Run
-    from mrl_lab.stats import Claim
+    from mrl_lab.verdicts import Claim
 
 
 def start(name: str) -> Run:
@@ -55,23 +55,35 @@ def judge(run: Run, claims: Sequence[Claim], scores: pd.DataFrame, budget: str) 
     """Judge the claims and save scores.csv and claims.csv.
 
     Returns:
-        The rule, the verdicts, and folded below them every condition with its interval.
+        The rule, the verdicts drawn and in words, and folded below them every condition with its interval.
     """
     from IPython.display import HTML
 
-    from mrl_lab import stats
+    from mrl_lab import verdicts
 
-    verdicts = stats.judge(claims, scores, budget)
+    judged = verdicts.judge(claims, scores, budget)
     run.save_scores(scores)
-    run.save_claims(verdicts)
+    run.save_claims(judged)
     if not claims:
         return HTML("<p>Nothing is claimed here.</p>")
-    behind = stats.detail(claims, scores)
+    shown = judged[["id", "claim", "paper", "what", "ours", "low", "high", "unit", "seeds", "verdict", "note"]]
+    behind = verdicts.detail(claims, scores, budget)
     parts = [
-        f"<p>{stats.RULE}</p><p>{_counted(verdicts['verdict'])}</p>{_html(verdicts, 2)}",
-        f"<details><summary>Every condition behind the verdicts</summary>{_html(behind, 3)}</details>",
+        f"<p>{verdicts.RULE}</p><p>{_counted(judged['verdict'])}</p>",
+        "" if budget == "seconds" else _drawn(judged),
+        _html(shown, 2),
+        f"<details><summary>Every condition, those beside the verdicts as well</summary>{_html(behind, 3)}</details>",
     ]
     return HTML("".join(parts))
+
+
+def _drawn(judged: pd.DataFrame) -> str:
+    """The forest of what has a figure, as an SVG in the page."""
+    from mrl_lab import plots
+    from mrl_lab.explore import svg
+
+    there = judged[judged["ours"].notna()]
+    return svg.inline(plots.forest(there), "the claims, each with its interval and its bound") if len(there) else ""
 
 
 def _counted(verdicts: pd.Series) -> str:

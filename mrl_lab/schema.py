@@ -13,22 +13,31 @@ SCORES = {
     "flops": "Int64",
     "seconds": "float64",
 }
-CLAIMS = {
+CLAIMS = {  # "what" is the contrast that "ours" is of; the bounds, the paper's own figure and delta are in its unit
     "id": "string",
     "claim": "string",
     "paper": "string",
+    "what": "string",
+    "unit": "string",
     "ours": "float64",
     "low": "float64",
     "high": "float64",
+    "delta": "float64",
     "seeds": "Int64",
+    "headline": "boolean",
     "verdict": "string",
     "note": "string",
+    "above": "float64",
+    "below": "float64",
+    "paper_value": "float64",
+    "p": "float64",
 }
 NEEDED = {"scores.csv": ("method", "metric", "value"), "claims.csv": ("id", "claim", "verdict")}
 
-SHOWN, NOT_SHOWN, INCONCLUSIVE = "shown", "not shown", "inconclusive"
-VERDICTS = {
+SHOWN, CONTRADICTED, AT_THE_BOUND, UNDECIDED = "shown", "contradicted", "at the bound", "undecided"
+VERDICTS = {  # each with a sign, so that colour is not the only cue
     SHOWN: "✓",
-    NOT_SHOWN: "✗",
-    INCONCLUSIVE: "?",
-}  # each with a sign, so that colour is not the only cue
+    CONTRADICTED: "✗",
+    AT_THE_BOUND: "=",
+    UNDECIDED: "?",
+}

@@ -12,7 +12,7 @@ from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn.functional import normalize, one_hot
 
-from mrl_lab import data, lab, score, stats
+from mrl_lab import data, lab, score, verdicts
 from mrl_lab.claims.clustering import claims
 from mrl_lab.distil.teacher import evenness
 from mrl_lab.encoders import ConvNet
@@ -393,7 +393,8 @@ def test_claims_are_decided_by_cells_that_the_studies_fill(task, made):
     tables.append(levels.clustered(heads["slice"], heads["none"], task, RECIPE, 0))
     tables.append(removal.scored(VIEWER, made, RECIPE, 0, steps=2, pictures=30))
     tables.append(removal.by_layer(VIEWER, made, RECIPE, 0, pictures=30))
-    judged = stats.judge(claims(SIZES, 16, "4 random dims", masks=False), pd.concat(tables), "minutes")
+    judged = verdicts.judge(claims(SIZES, 16, "4 random dims", masks=False), pd.concat(tables), "minutes")
     assert judged.id.tolist() == ["F1", "F1a", "F1b", "F1c", "F2", "F3", "F3b", "R1", "R1b", "R2", "R3", "R4", "R5"]
-    assert not judged.note.str.contains("no score").any(), judged.note.tolist()
+    behind = verdicts.detail(claims(SIZES, 16, "4 random dims", masks=False), pd.concat(tables), "minutes")
+    assert not behind.note.str.contains("no score").any(), behind.note.tolist()
     assert "F4" in [c.id for c in claims(SIZES, 16, "4 random dims")]

@@ -12,14 +12,29 @@ from mrl_lab import plots
 from mrl_lab.errors import RequestError
 from mrl_lab.plots.forest import VERDICTS
 
-COLUMNS = ["id", "claim", "unit", "ours", "low", "high", "bound", "paper_value", "delta", "verdict", "headline"]
+COLUMNS = ["id", "claim", "what", "unit", "ours", "low", "high", "above", "below", "paper_value", "delta", "verdict"]
+COLUMNS += ["headline"]
 NAN = float("nan")
 CLAIMS = pd.DataFrame(
     [
-        ["1", "nested is as good as separate " * 3, "points", -0.3, -0.8, 0.2, -1.0, NAN, 0.5, "shown", True],
-        ["2", "it costs nothing", "points", -2.8, -3.9, -1.7, -1.0, -0.1, NAN, "contradicted", False],
-        ["3", "it is faster", "times", 20.0, NAN, NAN, 10.0, 14.0, NAN, "undecided", False],
-        ["4", "order matters", "points", 0.1, -0.2, 0.4, 0.0, NAN, 0.5, "at the bound", False],
+        [
+            "1",
+            "text",
+            "nested less separate, accuracy, " * 3,
+            "points",
+            -0.3,
+            -0.8,
+            0.2,
+            -1.0,
+            NAN,
+            NAN,
+            0.5,
+            "shown",
+            True,
+        ],
+        ["2", "text", "its cost", "points", -2.8, -3.9, -1.7, -1.0, NAN, -0.1, NAN, "contradicted", False],
+        ["3", "text", "speed-up", "times", 20.0, NAN, NAN, 10.0, 25.0, 14.0, 2.0, "undecided", False],
+        ["4", "text", "order", "points", 0.1, -0.2, 0.4, 0.0, NAN, NAN, 0.5, "at the bound", False],
     ],
     columns=COLUMNS,
 )
@@ -50,7 +65,11 @@ def test_estimate_interval_bound_delta_and_the_paper_s_figure_stand_where_they_a
     assert lines(points, second, VERDICTS["contradicted"].colour) == [[-3.9, -1.7], [-2.8]]
     papers = [line.get_xdata().item() for ax in (points, times) for line in ax.lines if line.get_marker() == "v"]
     assert papers == [-0.1, 14.0]
-    assert [10.0, 10.0] in [list(line.get_xdata()) for line in times.lines]
+    bounds = [list(line.get_xdata()) for line in times.lines]
+    assert [10.0, 10.0] in bounds
+    assert [25.0, 25.0] in bounds
+    assert [times.get_xscale(), points.get_xscale()] == ["log", "linear"]
+    assert [(b.get_x(), b.get_x() + b.get_width()) for b in times.patches] == [(5.0, 20.0), (12.5, 50.0)]
 
 
 def test_verdict_and_numbers_are_written_and_no_interval_is_made_up():
@@ -83,7 +102,7 @@ def test_no_text_lies_on_another():
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        (CLAIMS.drop(columns=["bound", "unit"]), "no column unit, bound"),
+        (CLAIMS.drop(columns=["above", "unit"]), "no column unit, above"),
         (CLAIMS.head(0), "no row"),
         (CLAIMS.assign(verdict="show"), "Did you mean 'shown'"),
     ],

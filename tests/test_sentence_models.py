@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_texts import TEXTS, stand_in
 
-from mrl_lab import explore, lab, score, stats
+from mrl_lab import explore, lab, score, verdicts
 from mrl_lab.claims.sentences import METRIC, claims, variants
 from mrl_lab.errors import RequestError
 from mrl_lab.lab import Recipe
@@ -84,11 +84,12 @@ def table(value):
 def test_verdicts_follow_the_table():
     asked = claims(4, (4, 8, 16, 32), [(1, 4), (2, 8), (3, 16), (4, 32)])
     better = {"2DMSE": 5.0, "Starbucks": 9.0, "separate": 9.5}
-    found = stats.judge(asked, table(lambda method, n, m: 50 + better.get(method, 0.0)), "hour").set_index("id").verdict
+    good, bad = (table(lambda method, n, m, sign=sign: 50 + sign * better.get(method, 0.0)) for sign in (1, -1))
+    found = verdicts.judge(asked, good, "hour").set_index("id").verdict
     assert found["C1"] == found["C2"] == found["C5"] == found["C6"] == found["C8"] == "shown"
-    assert found["C9"] == found["C3"] == "not shown"
-    worse = stats.judge(asked, table(lambda method, n, m: 50 - better.get(method, 0.0)), "hour").set_index("id").verdict
-    assert worse["C1"] == worse["C2"] == worse["C6"] == worse["C5"] == "not shown"
+    assert found["C9"] == found["C3"] == "contradicted"
+    worse = verdicts.judge(asked, bad, "hour").set_index("id").verdict
+    assert worse["C1"] == worse["C2"] == worse["C6"] == worse["C5"] == "contradicted"
 
 
 def test_variants_of_2dmse_are_one_change_each_but_for_those_that_were_released():
@@ -111,7 +112,7 @@ def test_verdicts_on_variants_follow_the_table():
     asked = variants(4, (4, 8, 16, 32), [(1, 4), (2, 8), (3, 16), (4, 32)])
     better = {"2DMSE, all layers, uniform": 9.0, "2DMSE, all layers, log": 6.0, "2DMSE, all layers, linear": 3.0}
     better |= {"2DMSE": 5.0, "2DMSE, detached": 7.0, "2DMSE, ST 6": 2.0, "Starbucks": 4.0}
-    shown = stats.judge(asked, table(lambda method, n, m: 50 + better.get(method, 0.0)), "hour")
+    shown = verdicts.judge(asked, table(lambda method, n, m: 50 + better.get(method, 0.0)), "hour")
     assert set(shown.verdict) == {"shown"}
-    worse = stats.judge(asked, table(lambda method, n, m: 50 - better.get(method, 0.0)), "hour")
-    assert set(worse.verdict) == {"not shown"}
+    worse = verdicts.judge(asked, table(lambda method, n, m: 50 - better.get(method, 0.0)), "hour")
+    assert set(worse.verdict) == {"contradicted"}

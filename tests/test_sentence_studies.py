@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from small_texts import PAIRS as SPLIT
 from small_texts import TEXTS, encoder, stand_in
 
-from mrl_lab import cost, lab, score, stats
+from mrl_lab import cost, lab, score, verdicts
 from mrl_lab.claims.sentences import METRIC
 from mrl_lab.claims.starbucks import AGAIN, BEST_WHOLE, at, claims
 from mrl_lab.data import places, texts
@@ -300,24 +300,21 @@ def test_verdicts_follow_the_table():
     assert {"S1", "S2", "C10", "C10a", "C10b", "C13", *AGAIN} == {claim.id for claim in asked}
     better = {"Starbucks": 9.0, "separate": 9.5, "2DMSE": 5.0, "Starbucks after SMAE": 2.0}
     better |= {"Starbucks after MLM": 1.0, "Starbucks after MLM for longer": 1.0, "2DMSE, no KL": 4.0}
-    shown = stats.judge(asked, table(better, 0.44), "hour").set_index("id").verdict
+    shown = verdicts.judge(asked, table(better, 0.44), "hour").set_index("id").verdict
     assert (shown[["S1", "S2", "C1", "C6", "C7", "C8", "C10", "C10a", "C10b", "C13"]] == "shown").all()
     worse = {"Starbucks": -3.0, "Starbucks after MLM": 3.0, "Starbucks after MLM for longer": 3.0}
-    not_shown = stats.judge(asked, table(worse, 0.9), "hour").set_index("id").verdict
-    assert (not_shown[["S1", "S2", "C6", "C7", "C8", "C10", "C10a", "C10b", "C13"]] == "not shown").all()
-
-
-def test_a_longer_mlm_that_fell_behind_the_shorter_is_no_win_for_smae():
-    better = {"Starbucks after SMAE": 2.0, "Starbucks after MLM": 2.0, "Starbucks after MLM for longer": -3.0}
-    found = stats.judge(claims(4, SIZES, PAIRS, SMALL), table(better, 0.4), "hour").set_index("id").verdict
-    assert found["C10a"] == "not shown"
+    not_shown = verdicts.judge(asked, table(worse, 0.9), "hour").set_index("id").verdict
+    assert (not_shown[["S1", "S2", "C6", "C7", "C8", "C10", "C10a", "C10b", "C13"]] == "contradicted").all()
 
 
 CHOSEN = {"plain": 1e-3, BEST_WHOLE: 3e-4, "2DMSE": 3e-4, "Starbucks": 1e-3, "random pairs": 1e-3}
 
 
 def test_a_comparison_is_asked_again_at_each_equal_rate_that_it_is_not_already_made_at():
-    names = {claim.id: [c.name for c in claim.conditions] for claim in claims(4, SIZES, PAIRS, SMALL, CHOSEN)}
+    names = {
+        claim.id: [claim.what.name, *(c.name for c in claim.sides if "both at" in c.name)]
+        for claim in claims(4, SIZES, PAIRS, SMALL, CHOSEN)
+    }
     assert names["C7"] == [
         "Starbucks − random pairs, mean of pairs",  # both at 0.001 as they are
         "Starbucks − random pairs, mean of pairs, both at 0.0003",
@@ -327,29 +324,23 @@ def test_a_comparison_is_asked_again_at_each_equal_rate_that_it_is_not_already_m
     ]  # fmt: skip
     assert len(names["S2"]) == 3
     assert len(names["C2"]) == 2, "2DMSE and plain's best whole have one rate"
-    assert names["C12"] == [c.name for c in next(c for c in claims(4, SIZES, PAIRS, SMALL) if c.id == "C12").conditions]
-    for alone in ("C5", "C8", "C3", "C14"):
-        assert not any("both at" in name for name in names[alone])
+    for alone in ("C5", "C8", "C3", "C12", "C14"):
+        assert len(names[alone]) == 1
 
 
-def test_what_holds_at_each_ones_own_rate_only_is_not_shown():
+def test_what_holds_at_each_ones_own_rate_only_is_told_beside_the_verdict():
     better = {"Starbucks": 9.0, at("Starbucks", 3e-4): 9.0, "plain": 1.0}
-    asked = claims(4, SIZES, PAIRS, SMALL, CHOSEN)
-    found = stats.judge(asked, table(better, 0.4), "hour").set_index("id")
-    assert found.verdict["C7"] == "shown"
-    assert found.verdict["C6"] == "not shown"
-    assert "both at 0.001" in found.note["C6"]
-    better[at("Starbucks", 1e-3)] = 9.0
-    assert stats.judge(asked, table(better, 0.4), "hour").set_index("id").verdict["C6"] == "shown"
-    better[at("plain", 3e-4)] = 11.0
-    found = stats.judge(asked, table(better, 0.4), "hour").set_index("id")
-    assert found.verdict["S2"] == "not shown"
-    assert "plain" in found.note["S2"]
+    asked = [claim for claim in claims(4, SIZES, PAIRS, SMALL, CHOSEN) if claim.id == "C6"]
+    found = verdicts.detail(asked, table(better, 0.4), "hour").set_index("condition").verdict
+    assert found["Starbucks − 2DMSE, mean of pairs"] == "shown"
+    assert found["Starbucks − 2DMSE, mean of pairs, both at 0.0003"] == "shown"
+    assert found["Starbucks − 2DMSE, mean of pairs, both at 0.001"] == "contradicted"
 
 
-def test_smae_must_beat_both_controls():
+def test_each_control_of_smae_has_a_verdict_of_its_own():
     asked = claims(4, SIZES, PAIRS, SMALL)
-    found = stats.judge(asked, table({"Starbucks after SMAE": 2.0, "Starbucks after MAE": 2.0}, 0.4), "hour")
-    verdicts = found.set_index("id").verdict
-    assert verdicts["C10b"] == "shown"
-    assert verdicts["C10"] == "not shown"
+    better = {"Starbucks after SMAE": 2.0, "Starbucks after MAE": 2.0, "Starbucks after MLM for longer": 2.0}
+    found = verdicts.detail(asked, table(better, 0.4), "hour").set_index("condition").verdict
+    told = {other: found[f"SMAE − {other}, mean of the three smallest pairs"] for other in STARTS if other != "SMAE"}
+    assert told == {"nothing": "shown", "MLM": "shown", "MAE": "contradicted"}
+    assert found["SMAE − MLM for longer, mean of the three smallest pairs"] == "contradicted"

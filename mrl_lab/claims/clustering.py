@@ -1,4 +1,4 @@
-"""Claims on Franca: F1 to F4 on nested clustering and its masks, R1 to R4 on the removal of position, as data.
+"""Claims on Franca: F1 to F4 on nested clustering and its masks, R1 to R5 on the removal of position, as data.
 
 Heads name the methods: "slice" is the paper's, "proj" that of the code as first released, "none" a single head, "many"
 as many codebooks on the whole feature, "wide" one codebook as large as all. Points are per cent of weighted k-NN.
@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from mrl_lab.stats import Claim, cell, difference
+from mrl_lab.contrasts import Contrast, cell, difference
+from mrl_lab.verdicts import Claim, Condition
 
 CLOSED = "cross-covariance"
 RELEASED = "RASA, as released"
+R2 = {"unit": "R²", "delta": 0.05}
 
 
 def claims(sizes: Sequence[int], places: int, random: str, masks: bool = True) -> list[Claim]:
@@ -30,28 +32,24 @@ def _nested(sizes: Sequence[int]) -> list[Claim]:
     d = sizes[-1]
     short, half = [m for m in sizes if m <= d / 8], [m for m in sizes if m <= d / 4]
 
-    def ahead(of: str, minus: str, dims: Sequence[int], by: float = 0.0) -> list:
-        return [difference(of, minus, "knn", dim=m).must(above=by, name=f"{of} − {minus}, {m} dims") for m in dims]
+    def ahead(of: str, minus: str, dims: Sequence[int], above: float = 0.0, **how: float) -> Condition:
+        each = {f"{m} dims": difference(of, minus, "knn", dim=m) for m in dims}
+        return Condition(each, f"{of} − {minus}, k-NN", above=above, **how)
 
-    whole = difference("slice", "none", "knn", dim=d).must(above=-1.0, name=f"slice − none, all {d} dims")
-    same = [
-        difference("proj", "proj, random dims", "knn", dim=m).must(
-            above=-2.0, below=2.0, name=f"first {m} dims − {m} at random"
-        )
-        for m in short
-    ]
     return [
         Claim(
             "F1",
-            "Sliced heads make prefixes better than a single head does, at no loss for the whole feature (1 point)",
+            "Sliced heads make prefixes better than a single head does",
             "a plot without numbers: above DINOv2-L from d to d/64 (k-NN, ImageNet-v2)",
-            [*ahead("slice", "none", half), whole],
+            ahead("slice", "none", half),
+            [Condition(difference("slice", "none", "knn", dim=d), f"slice − none, k-NN, all {d} dims", above=-1.0)],
+            headline=True,
         ),
         Claim(
             "F1a",
             "… by 8 points at D/16 and D/8",
             "no figures; one small run before this study: +28 and +18",
-            ahead("slice", "none", short, 8),
+            ahead("slice", "none", short, 8.0),
         ),
         Claim(
             "F1b",
@@ -61,105 +59,114 @@ def _nested(sizes: Sequence[int]) -> list[Claim]:
         ),
         Claim(
             "F1c",
-            "It is the slicing that does it, not the number of codebooks or prototypes",
+            "It is the slicing that does it, not as many codebooks on the whole feature",
             "no such control",
-            ahead("slice", "many", short) + ahead("slice", "wide", short),
+            ahead("slice", "many", short),
+            [ahead("slice", "wide", short)],
         ),
         Claim(
             "F2",
-            "Heads as first released project and do not slice: their first dims are like any other (within 2 points)",
-            "the text slices; the code first projected, and slices in a later revision",
-            same,
+            "Sliced heads (the text) make better prefixes than projections (the code as first released)",
+            "no such comparison: the code slices in a later revision",
+            ahead("slice", "proj", short),
+            [ahead("proj", "proj, random dims", short, -2.0, below=2.0)],
+            headline=True,
         ),
     ]
 
 
 def _levels(sizes: Sequence[int]) -> list[Claim]:
-    first = sizes[0]
-    nests = [
-        (cell("slice", "nesting", dim=m) - cell("slice", "nesting by chance", dim=m)).must(
-            above=0.0, name=f"nesting above chance, {m} in {n} dims"
-        )
+    nests = {
+        f"{m} in {n} dims": cell("slice", "nesting", dim=m) - cell("slice", "nesting by chance", dim=m)
         for m, n in pairwise(sizes)
-    ]
-    coarse = difference("slice", "none, k-means", "AMI", dim=first)
+    }
+    coarse = difference("slice", "none, k-means", "AMI", dim=sizes[0])
     return [
         Claim(
             "F3",
             "The coarsest level's clusters agree with the classes as well as k-means of a single head's whole feature",
             "clusters go from coarse to fine",
-            [coarse.must(above=0.0, name=f"AMI at {first} dims, slice − k-means at the same K")],
+            Condition(coarse, f"AMI at {sizes[0]} dims, slice − k-means at the same K", above=0.0),
         ),
-        Claim("F3b", "Fine clusters lie inside coarse ones, more than by chance", "nested clustering", nests),
+        Claim(
+            "F3b",
+            "Fine clusters lie inside coarse ones, more than by chance",
+            "nested clustering",
+            Condition(nests, "nesting above chance", above=0.0),
+            headline=True,
+        ),
     ]
 
 
 def _masked() -> Claim:
-    better = difference("cyclic", "inverse block", "patch knn").must(
-        above=0.0, name="cyclic − inverse block, patch k-NN"
-    )
     return Claim(
         "F4",
         "CyclicMask makes better patches than inverse block masks",
         "VOC in context 69.8 with and without (version 1, by its reviews)",
-        [better],
+        Condition(
+            difference("cyclic", "inverse block", "patch knn"),
+            "cyclic − inverse block, patch k-NN",
+            above=0.0,
+            delta=0.25,
+        ),
     )
 
 
 def _position(places: int, random: str) -> list[Claim]:
     raw = cell("raw", "affine R2")
-    same = difference(CLOSED, "raw", "patch knn")
-    kept = cell(random, "affine R2")
+    before = Condition(raw, "affine R², before", above=0.5, **R2)
     return [
         Claim(
             "R1",
             "One closed-form step removes what affine probes know of position (held-out R² at most 0.02)",
-            "RASA: 8 learned steps",
-            [
-                raw.must(above=0.5, name="affine R², before"),
-                cell(CLOSED, "affine R2").must(below=0.02, name="affine R², after"),
-            ],
+            "RASA: 8 learned steps, loss at chance",
+            _left(cell(CLOSED, "affine R2")),
+            [before],
+            headline=True,
         ),
         _first_block(),
         Claim(
             "R2",
-            "… and patches keep their content (k-NN within 1 point)",
+            "… and patches keep their content (k-NN loses at most 1 point)",
             "in context 76.2 to 76.7 (VOC), 35.0 to 35.3 (ADE20K); linear unchanged",
-            [same.must(above=-1.0, below=1.0, name="patch k-NN, after − before")],
+            Condition(difference(CLOSED, "raw", "patch knn"), "patch k-NN, after − before", above=-1.0),
+            figure=0.5,
+            headline=True,
         ),
         Claim(
             "R3",
             "RASA as released, taught at a higher rate, leaves no more position than the closed form (R² at most 0.02)",
             "loss at chance after 8 steps",
-            [cell(RELEASED, "affine R2").must(below=0.02, name="affine R², RASA as released")],
+            _left(cell(RELEASED, "affine R2")),
         ),
         Claim(
             "R4",
             "What is not affine in (row, column) stays: the place is found well above chance after the closed form",
             "not examined",
-            [cell(CLOSED, "place").must(above=2 * 100 / places, name="place found (%), twice chance")],
+            Condition(cell(CLOSED, "place"), "place found, against twice chance", above=2 * 100 / places),
         ),
         Claim(
             "R5",
-            "As many random dims take no position with them",
+            "As many random dims take little position with them (R² falls by at most 0.1)",
             "no such control",
-            [
-                (raw - kept).must(below=0.1, name="affine R², before − after random dims"),
-            ],
+            Condition(raw - cell(random, "affine R2"), "affine R², before − after random dims", below=0.1, **R2),
         ),
     ]
 
 
+def _left(contrast: Contrast) -> Condition:
+    return Condition(contrast, "affine R², after", below=0.02, unit="R²", delta=0.01)
+
+
 def _first_block() -> Claim:
+    same = difference(CLOSED, "raw", "patch knn by layer", layer=1)
     return Claim(
         "R1b",
-        "So it does after the first block, where position is stronger, and patches keep their content there",
+        "So it does after the first block, where position is stronger (R² at most 0.02)",
         "not examined",
+        _left(cell(CLOSED, "affine R2 by layer", layer=1)),
         [
-            cell("raw", "affine R2 by layer", layer=1).must(above=0.5, name="affine R², before"),
-            cell(CLOSED, "affine R2 by layer", layer=1).must(below=0.02, name="affine R², after"),
-            difference(CLOSED, "raw", "patch knn by layer", layer=1).must(
-                above=-1.0, below=1.0, name="patch k-NN, after − before"
-            ),
+            Condition(cell("raw", "affine R2 by layer", layer=1), "affine R², before", above=0.5, **R2),
+            Condition(same, "patch k-NN, after − before", above=-1.0),
         ],
     )

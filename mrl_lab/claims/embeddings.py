@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mrl_lab.stats import Claim, cell, difference
+from mrl_lab.contrasts import cell, difference
+from mrl_lab.verdicts import Claim, Condition
 
 
 def claims(metric: str, small: int, active: Sequence[int]) -> list[Claim]:
@@ -17,39 +18,46 @@ def claims(metric: str, small: int, active: Sequence[int]) -> list[Claim]:
     Args:
         metric: of the tidy table. small: the size that A1 speaks of. active: k of the codes, sizes all of them.
     """
-    gain = difference("adaptor, float32", "rotation, float32", metric, dim=small)
-    own = difference("adaptor, float32", "prefix, float32", metric, dim=small)
+
+    def ahead(other: str) -> Condition:
+        gain = difference("adaptor, float32", f"{other}, float32", metric, dim=small)
+        return Condition(gain, f"adaptor − {other}, {metric}, {small} numbers", above=3.0)
+
     adaptor = [
         Claim(
             "A1",
             f"Learnt without a label, an adaptor beats a plain prefix of {small} numbers by 3 points",
             "up to six times fewer numbers at no loss",
-            [own.must(above=3.0, name=f"adaptor − prefix at {small}")],
+            ahead("prefix"),
         ),
         Claim(
             "A2",
             f"and a rotation, which costs nothing, by 3 points at {small} numbers",
             "not compared",
-            [gain.must(above=3.0, name=f"adaptor − rotation at {small}")],
+            ahead("rotation"),
         ),
     ]
     return adaptor + (_sparse(metric, active) if active else [])
 
 
 def _sparse(metric: str, active: Sequence[int]) -> list[Claim]:
-    alike = [difference("sparse codes, float32", "prefix, float32", metric, dim=k) for k in active]
-    bytes_ = [cell("sparse codes, int8", metric, dim=k) - cell("adaptor, int8", metric, dim=2 * k) for k in active]
+    alike = {f"{k} active": difference("sparse codes, float32", "prefix, float32", metric, dim=k) for k in active}
+    bytes_ = {
+        f"{k} active against {2 * k}": cell("sparse codes, int8", metric, dim=k)
+        - cell("adaptor, int8", metric, dim=2 * k)
+        for k in active
+    }
     return [
         Claim(
             "S1",
             "At as many active numbers, sparse codes beat a plain prefix",
             "by large margins",
-            [one.must(above=0.0, name=f"at {k}") for k, one in zip(active, alike, strict=True)],
+            Condition(alike, f"sparse codes − prefix, {metric}", above=0.0),
         ),
         Claim(
             "S2",
             "They do at equal bytes too: k values and indices of int8, 3 k bytes, beat an adaptor's 2 k",
             "not compared",
-            [one.must(above=0.0, name=f"{k} active, against {2 * k}") for k, one in zip(active, bytes_, strict=True)],
+            Condition(bytes_, f"sparse codes − adaptor, int8, {metric}", above=0.0),
         ),
     ]

@@ -25,10 +25,10 @@ def picture_of(drawn: Figure | str, point: dict[str, object]) -> str:
         raise RequestError(
             f"draw returned {type(drawn).__name__} at {where}: let it return a matplotlib Figure, or HTML text."
         )
-    return _svg(drawn, where)
+    return inline(drawn, where)
 
 
-def _svg(figure: Figure, title: str) -> str:
+def inline(figure: Figure, title: str) -> str:
     """Return a figure as inline SVG: text stays text, no date, nothing before the first tag."""
     import matplotlib as mpl
 

@@ -15,8 +15,9 @@ from mrl_lab.errors import RequestError, unknown
 from mrl_lab.plots.lines import WIDE
 from mrl_lab.plots.style import BLUE, GREY, INK, PURPLE, RED
 
-NEEDED = ("id", "claim", "unit", "ours", "low", "high", "bound", "verdict", "headline")
+NEEDED = ("id", "claim", "what", "unit", "ours", "low", "high", "verdict", "headline", "above", "below")
 LETTERS, LETTER = 44, 5.6  # of a claim in one line, and the points that each takes
+TIMES = "times"  # a unit of ratios, drawn on a logarithmic axis
 LINE, AXIS = 0.17, 0.55  # inches that a line of text takes, and an axis with its name
 
 
@@ -40,15 +41,16 @@ def forest(table: pd.DataFrame) -> Figure:
     """Draw one row a claim, in a panel for each unit: headlines in bold, verdict and numbers to the right.
 
     Args:
-        table: columns id, claim, unit, ours, low, high (95 %), bound, verdict, headline (true or false), and where
-            known paper_value and delta, all in the claim's unit. NaN where there is no interval, figure or delta.
+        table: claims as in ``claims.csv``: id, claim, what (the contrast), unit, ours, low, high (95 %), above, below
+            (the bounds), verdict, headline (true or false), and where known paper_value and delta, all in the claim's
+            unit. NaN where there is no interval, bound, figure or delta.
 
     Raises:
         RequestError: no rows, a column that is missing, an unknown verdict.
     """
     _check(table)
     table = table.reindex(columns=[*NEEDED, "paper_value", "delta"])
-    words = [textwrap.wrap(f"{row.id}  {row.claim}", LETTERS) for row in table.itertuples()]
+    words = [textwrap.wrap(f"{row.id}  {row.what}", LETTERS) for row in table.itertuples()]
     table = table.assign(words=["\n".join(lines) for lines in words], room=[LINE * (len(w) + 1) for w in words])
     units = list(table.groupby("unit", sort=False))
     heights = [rows["room"].sum() for _, rows in units]
@@ -80,7 +82,7 @@ def _panel(ax: Axes, unit: str, rows: pd.DataFrame) -> None:
     for label, headline in zip(ax.get_yticklabels(), rows["headline"], strict=True):
         label.set_fontweight("bold" if headline else "normal")
     ax.tick_params(axis="y", length=0, pad=LETTER * LETTERS)
-    ax.set(ylim=(-rows["room"].sum(), 0), xlabel=unit)
+    ax.set(ylim=(-rows["room"].sum(), 0), xlabel=unit, xscale="log" if unit == TIMES else "linear")
     ax.grid(visible=False, axis="y")
     ax.spines["left"].set_visible(False)
     ax.margins(x=0.08)
@@ -88,10 +90,9 @@ def _panel(ax: Axes, unit: str, rows: pd.DataFrame) -> None:
 
 def _claim(ax: Axes, row: NamedTuple, y: float) -> None:
     mark, half = VERDICTS[row.verdict], 0.42 * row.room
-    if row.delta > 0:
-        corner, size = (row.bound - row.delta, y - half), (2 * row.delta, 2 * half)
-        ax.add_patch(Rectangle(corner, *size, color=GREY, alpha=0.25, linewidth=0, label="within delta of the bound"))
-    ax.plot([row.bound] * 2, [y - half, y + half], color=INK, linewidth=1.4, label="bound")
+    for bound in (row.above, row.below):
+        if np.isfinite(bound):
+            _bound(ax, row, bound, y, half)
     ax.plot([row.low, row.high], [y, y], color=mark.colour, linewidth=2.2)
     ax.plot(row.ours, y, mark.marker, color=mark.colour, markersize=9 if row.headline else 6.5)
     if np.isfinite(row.paper_value):
@@ -99,6 +100,17 @@ def _claim(ax: Axes, row: NamedTuple, y: float) -> None:
         ax.plot(row.paper_value, y + 0.6 * half, marker="v", **how)
     at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": "small"}
     ax.annotate(f"{mark.symbol} {row.verdict}\n{_numbers(row)}", (1.02, y), **at)
+
+
+def _bound(ax: Axes, row: NamedTuple, bound: float, y: float, half: float) -> None:
+    if row.delta > 0:
+        low, high = (
+            (bound / row.delta, bound * row.delta) if row.unit == TIMES else (bound - row.delta, bound + row.delta)
+        )
+        size = high - low, 2 * half
+        how = {"color": GREY, "alpha": 0.25, "linewidth": 0, "label": "within delta of the bound"}
+        ax.add_patch(Rectangle((low, y - half), *size, **how))
+    ax.plot([bound] * 2, [y - half, y + half], color=INK, linewidth=1.4, label="bound")
 
 
 def _numbers(row: NamedTuple) -> str:

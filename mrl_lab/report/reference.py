@@ -20,9 +20,10 @@ BEFORE = """\
 import torch
 
 import mrl_lab as lab
-from mrl_lab.stats import difference
+from mrl_lab.contrasts import difference
 from mrl_lab.study.models import Model
-from mrl_lab.study.pictures import Pictures"""
+from mrl_lab.study.pictures import Pictures
+from mrl_lab.verdicts import Condition"""
 EXAMPLES = {  # in the order in which a study uses them
     "start": 'run = lab.start("mine")',
     "load": 'digits = lab.load("digits", train=400, validation=100, test=200)',
@@ -63,8 +64,8 @@ lengths(z)  # computed once for this code and this z""",
     "live": """\
 lab.live(lambda query, dim: f"<p>{ids[dim][query, 1]}</p>", instead=near, query=range(200), dim=list(sizes))""",
     "Claim": """\
-as_good = difference("MRL", "FF", "1nn", dim=4).must(above=-1)
-claims = [lab.Claim(1, "Nested is as good as separate", "MRL, figure 2", [as_good])]""",
+lead = Condition(difference("MRL", "FF", "1nn", dim=4), "MRL − FF, 1-NN, 4 dims", above=-1, unit="points", delta=0.5)
+claims = [lab.Claim(1, "Nested is as good as separate (within 1 point)", "MRL, figure 2", lead)]""",
     "judge": 'lab.judge(run, claims, scores, budget="minutes")',
 }
 
