@@ -56,10 +56,10 @@ TOKENS = [
 
 @pytest.fixture
 def reports(tmp_path):
-    finished(tmp_path, "01_mrl", "hour", MRL, ["shown", "inconclusive"])
+    finished(tmp_path, "01_mrl", "hour", MRL, ["shown", "undecided"])
     finished(tmp_path, "01_mrl", "minutes", rows("MRL", "pairs 1nn", (1, 1, 1), **DIMS))
     finished(tmp_path, "01_mrl", "hour,dim=64", rows("MRL", "pairs 1nn", (2, 2, 2), **DIMS))
-    finished(tmp_path, "03_2dmse", "minutes", LAYERS, ["not shown"])
+    finished(tmp_path, "03_2dmse", "minutes", LAYERS, ["contradicted"])
     finished(tmp_path, "05_m3", "seconds", TOKENS, ())
     return tmp_path
 
@@ -119,7 +119,7 @@ def test_the_cheapest_cut_surely_keeps_what_is_asked(reports):
 
 def test_claims_are_counted_and_headlines_stand_alone_where_they_are_marked(reports):
     table = compared.claims(reports)
-    assert table["verdict"].tolist() == ["shown", "inconclusive", "not shown"]
+    assert table["verdict"].tolist() == ["shown", "undecided", "contradicted"]
     file = reports / "01_mrl" / "hour" / "claims.csv"
     pd.read_csv(file).assign(headline=[True, False]).to_csv(file, index=False)
     assert compared.claims(reports)["notebook"].tolist() == ["01_mrl"]

@@ -16,7 +16,7 @@ ROWS = "MRL,0,,2,,1nn,40,,,,\nMRL,1,,2,,1nn,60,,,,\nMRL,0,,8,,1nn,90,,,,\nFF,0,,
 def out(tmp_path):
     """Runs of two notebooks: two budgets, a point of a grid, a failure, and a folder that is no run."""
     folder = write(tmp_path, "01_mrl", "minutes")
-    (folder / "claims.csv").write_text(CLAIMS + "1,a,b,1,0,2,3,inconclusive,\n2,a,b,1,0,2,3,shown,\n")
+    (folder / "claims.csv").write_text(CLAIMS + "1,a,b,1,0,2,3,undecided,\n2,a,b,1,0,2,3,shown,\n")
     (folder / "scores.csv").write_text(SCORES + ROWS)
     write(tmp_path, "01_mrl", "gpu", shows="a claim & its test", device="one <large> GPU")
     write(tmp_path, "00_start_here", "seconds-note=a_b~12#3")
@@ -47,7 +47,7 @@ def test_it_says_what_a_notebook_shows_and_how_each_run_went(out):
     runs = [re.sub(r"<[^>]*>|\s+", " ", run) for run in re.findall(r"<li.*?</li>", html, re.DOTALL)]
     assert "failed in cell [4]" in runs[0]
     assert "a first look, judges no claim" in runs[1]
-    assert re.search("1 +✓&nbsp;shown +1 +. ?&nbsp;inconclusive", runs[3])
+    assert re.search("1 +✓&nbsp;shown +1 +. ?&nbsp;undecided", runs[3])
     assert "25 November 2026 4 min 10 s CPU, 2 threads" in re.sub(" +", " ", runs[3])
 
 

@@ -98,14 +98,14 @@ def test_a_first_look_says_so_and_other_pages_count_their_claims(tmp_path):
     for tag in ("seconds", "minutes"):
         folder = write(tmp_path, "01_mrl", tag)
         (folder / "claims.csv").write_text(
-            CLAIMS + "1,a,b,1,0,2,3,shown,\n2,a,b,1,0,2,3,not shown,\n3,a,b,1,0,2,3,shown,\n"
+            CLAIMS + "1,a,b,1,0,2,3,shown,\n2,a,b,1,0,2,3,contradicted,\n3,a,b,1,0,2,3,shown,\n"
         )
     first, full = (html(tmp_path / "01_mrl" / tag) for tag in ("seconds", "minutes"))
     assert "It judges no claim" in first
     assert 'claims-summary">Claims' not in first
     assert "It judges no claim" not in full
     summary = re.search(r"<p class=\"claims-summary\">(.*)</p>", full)[1]
-    assert re.sub("<[^>]*>", "", summary) == "Claims:2 ✓&nbsp;shown1 ✗&nbsp;not shown"
+    assert re.sub("<[^>]*>", "", summary) == "Claims:2 ✓&nbsp;shown1 ✗&nbsp;contradicted"
 
 
 def test_the_footer_says_how_the_page_was_made_and_links_what_is_there(tmp_path):

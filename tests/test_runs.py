@@ -46,7 +46,7 @@ def test_scores_have_the_contract_s_columns_in_order_and_whole_numbers_stay_whol
 def test_claims_have_the_contract_s_columns_in_order(run):
     run.save_claims(pd.DataFrame([{"id": "c1", "claim": "a", "paper": 1.5, "ours": 2, "verdict": "shown"}]))
     lines = (run.folder / "claims.csv").read_text().splitlines()
-    assert lines == ["id,claim,paper,ours,low,high,seeds,verdict,note", "c1,a,1.5,2.0,,,,shown,"]
+    assert lines == [",".join(schema.CLAIMS), "c1,a,1.5,,,2.0,,,,,,shown,,,,,"]
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,12 @@ def test_columns_keep_their_place_below_headings_that_span_rows():
 
 
 def test_verdicts_get_a_word_and_a_symbol_and_mark_their_table():
-    html = tables.polish(pd.DataFrame({"verdict": ["shown", "not shown", "inconclusive"]}).to_html())
+    html = tables.polish(pd.DataFrame({"verdict": ["shown", "at the bound", "contradicted", "undecided"]}).to_html())
     assert re.findall(r'class="verdict ([\w-]+)">(\S)&nbsp;([\w ]+)<', html) == [
         ("shown", "✓", "shown"),
-        ("not-shown", "✗", "not shown"),
-        ("inconclusive", "?", "inconclusive"),
+        ("at-the-bound", "=", "at the bound"),
+        ("contradicted", "✗", "contradicted"),
+        ("undecided", "?", "undecided"),
     ]
     assert html.startswith('<div class="scroll claims" tabindex="0"><table')
 

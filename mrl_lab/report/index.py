@@ -12,7 +12,7 @@ from mrl_lab import files
 from mrl_lab.report import page, record
 from mrl_lab.report.spark import Spark, spark
 
-BUDGETS = ("seconds", "minutes", "hour", "gpu", "paper")  # from weak to strong evidence
+BUDGETS = ("seconds", "minutes", "hour", "night", "gpu", "paper")  # from weak to strong evidence
 
 
 @dataclass(frozen=True)
