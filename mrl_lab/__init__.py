@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 FACE = {  # what a notebook uses -> the module that has it; a module stands for itself
     "start": "desk",
     "judge": "desk",
+    "judging": "protocol",
+    "freeze": "protocol",
     "load": "data",
     "Cut": "cuts",
     "halvings": "cuts",

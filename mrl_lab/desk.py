@@ -52,15 +52,16 @@ def _check_parameters(name: str) -> None:
 
 
 def judge(run: Run, claims: Sequence[Claim], scores: pd.DataFrame, budget: str) -> HTML:
-    """Judge the claims and save scores.csv and claims.csv.
+    """Judge the claims, which must be those that were frozen, and save scores.csv and claims.csv.
 
     Returns:
         The rule, the verdicts drawn and in words, and folded below them every condition with its interval.
     """
     from IPython.display import HTML
 
-    from mrl_lab import verdicts
+    from mrl_lab import protocol, verdicts
 
+    protocol.check(run.folder, claims)
     judged = verdicts.judge(claims, scores, budget)
     run.save_scores(scores)
     run.save_claims(judged)

@@ -40,7 +40,7 @@ AROUND = _modules("", "__main__", "check", "cli", "errors", "files", "parameters
     _modules("data.catalogue", "data.fetch", "data.places", "data.sources")
 )
 # And no number depends on these, which remember, show and judge.
-ASIDE = AROUND | _modules("claims", "desk", "explore", "keys", "lab", "plots", "runs", "verdicts")
+ASIDE = AROUND | _modules("claims", "desk", "explore", "keys", "lab", "plots", "protocol", "runs", "verdicts")
 CACHED = type(cache(id))
 PLAIN = (str, int, float, bool, type(None))
 OF_A_CLASS = frozenset(  # what every class carries, and what changes nothing that it computes

@@ -102,7 +102,7 @@ def start(name: str) -> Run:
 def _scratch(name: str) -> Path:
     """Return the kernel's folder in ``reports/scratch``, or in a temporary one when that cannot be written, emptied."""
     folder = _own_folder(name)
-    for old in ("facts.json", "scores.csv", "claims.csv", "recommendation.json"):
+    for old in ("facts.json", "protocol.json", "scores.csv", "claims.csv", "recommendation.json"):
         (folder / old).unlink(missing_ok=True)
     return folder
 

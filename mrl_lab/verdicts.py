@@ -152,7 +152,8 @@ def judge(claims: Sequence[Claim], scores: pd.DataFrame, budget: str) -> pd.Data
     ids = [str(claim.id) for claim in claims]
     if len(set(ids)) < len(ids):
         raise RequestError(f"each claim needs an id of its own, got {', '.join(ids)}.")
-    return pd.DataFrame([_judged(claim, scores, budget) for claim in claims], columns=list(CLAIMS))
+    table = pd.DataFrame([_judged(claim, scores, budget) for claim in claims], columns=list(CLAIMS))
+    return table.astype({name: kind for name, kind in CLAIMS.items() if kind == "float64"})
 
 
 def detail(claims: Sequence[Claim], scores: pd.DataFrame, budget: str) -> pd.DataFrame:

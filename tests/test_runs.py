@@ -13,7 +13,7 @@ import pytest
 import small_notebooks
 import torch
 
-from mrl_lab import files, runs
+from mrl_lab import files, runs, schema
 from mrl_lab.errors import RequestError
 from mrl_lab.report import notebooks
 

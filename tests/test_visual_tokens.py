@@ -142,18 +142,22 @@ def test_scores_are_shares_of_right_answers_at_each_scale(small):
 
 
 def test_choosing_keeps_its_order_and_its_luck_can_be_left_out(small):
-    table = answering.choosing(WAYS["M3"], small, RECIPE, 0, 3).set_index("metric").value
+    table = answering.choosing(WAYS["M3"], small, RECIPE, 0, range(3)).set_index("metric").value
     assert table["oracle"] == pytest.approx(table["best scale"] + table["oracle gain"])
     assert table["oracle tokens, wrong as 1"] <= table["oracle tokens, wrong as 16"]
     assert 1 <= table["cascade tokens"] <= 21
     assert table["luck gain"] >= 0
-    assert "luck gain" not in answering.choosing(WAYS["M3"], small, RECIPE, 0, 3, luck=False).set_index("metric").value
+    assert (
+        "luck gain"
+        not in answering.choosing(WAYS["M3"], small, RECIPE, 0, range(3), luck=False).set_index("metric").value
+    )
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
 def test_no_two_seeds_share_a_re_run(seeds):
-    found = [answering.reruns(seed, seeds) for seed in range(seeds)]
-    assert [models[0] for models in found] == list(range(seeds))
+    judged = range(100, 100 + seeds)
+    found = [answering.reruns(seed, judged) for seed in judged]
+    assert [models[0] for models in found] == list(judged)
     assert len({model for models in found for model in models}) == 3 * seeds
     assert all(len({model % 3 for model in models}) == 3 for models in found if seeds == 3), "each of its own start"
 

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullLocator
 
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.plots.lines import WIDE
@@ -51,7 +52,7 @@ def forest(table: pd.DataFrame) -> Figure:
     _check(table)
     table = table.reindex(columns=[*NEEDED, "paper_value", "delta"])
     words = [textwrap.wrap(f"{row.id}  {row.what}", LETTERS) for row in table.itertuples()]
-    table = table.assign(words=["\n".join(lines) for lines in words], room=[LINE * (len(w) + 1) for w in words])
+    table = table.assign(words=["\n".join(lines) for lines in words], room=[LINE * (max(2, len(w)) + 1) for w in words])
     units = list(table.groupby("unit", sort=False))
     heights = [rows["room"].sum() for _, rows in units]
     fig = Figure(figsize=(WIDE, sum(heights) + AXIS * (len(units) + 0.5)), layout="constrained")
@@ -83,6 +84,8 @@ def _panel(ax: Axes, unit: str, rows: pd.DataFrame) -> None:
         label.set_fontweight("bold" if headline else "normal")
     ax.tick_params(axis="y", length=0, pad=LETTER * LETTERS)
     ax.set(ylim=(-rows["room"].sum(), 0), xlabel=unit, xscale="log" if unit == TIMES else "linear")
+    if unit == TIMES:
+        ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
     ax.grid(visible=False, axis="y")
     ax.spines["left"].set_visible(False)
     ax.margins(x=0.08)

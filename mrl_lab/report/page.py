@@ -26,6 +26,7 @@ TEMPLATE = Path(__file__).parent / "template"
 FILES = {
     "scores.csv": "every score, one row each",
     "claims.csv": "the claims and their verdicts",
+    "protocol.json": "what was fixed before the seeds that judge were trained",
     "run.json": "all facts about this run",
     "notebook.ipynb": "the notebook that was run",
 }

@@ -66,6 +66,8 @@ lab.live(lambda query, dim: f"<p>{ids[dim][query, 1]}</p>", instead=near, query=
     "Claim": """\
 lead = Condition(difference("MRL", "FF", "1nn", dim=4), "MRL − FF, 1-NN, 4 dims", above=-1, unit="points", delta=0.5)
 claims = [lab.Claim(1, "Nested is as good as separate (within 1 point)", "MRL, figure 2", lead)]""",
+    "judging": "all_seeds = lab.judging(3)  # 100, 101, 102: none of them was tuned on",
+    "freeze": "lab.freeze(run, claims, recipes, tuned=[0], judged=all_seeds)  # before the first of them is trained",
     "judge": 'lab.judge(run, claims, scores, budget="minutes")',
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import torch
 from torch import Tensor
@@ -30,7 +32,7 @@ def pooled(full: Way, task: World, recipe: Recipe, seed: int) -> pd.DataFrame:
     return score.table(row | {"seed": seed} for row in rows)
 
 
-def choosing(way: Way, task: World, recipe: Recipe, seed: int, seeds: int, luck: bool = True) -> pd.DataFrame:
+def choosing(way: Way, task: World, recipe: Recipe, seed: int, seeds: Sequence[int], luck: bool = True) -> pd.DataFrame:
     """What choosing the scale for each question could give (oracle), by luck alone, and does (cascade).
 
     The ``luck`` control is an oracle over as many models as there are scales, all asked at all tokens: this one and
@@ -50,13 +52,14 @@ def choosing(way: Way, task: World, recipe: Recipe, seed: int, seeds: int, luck:
     return score.table([shared | {"metric": metric, "value": value} for metric, value in values.items()])
 
 
-def reruns(seed: int, seeds: int) -> list[int]:
+def reruns(seed: int, seeds: Sequence[int]) -> list[int]:
     """Return as many seeds as there are scales: ``seed`` itself and others, such that no two of ``seeds`` share one.
 
-    Of 3 seeds: 0, 4, 8; 1, 5, 6; 2, 3, 7. So the luck of each is its own, and has an interval; and with 3 starts,
-    no two models of a set come from one.
+    Of 0, 1, 2: 0, 4, 8; 1, 5, 6; 2, 3, 7. So the luck of each is its own, and has an interval; and with as many
+    starts as seeds, no two models of a set come from one.
     """
-    return [i * seeds + (seed + i) % seeds for i in range(len(SCALES))]
+    n, place = len(seeds), list(seeds).index(seed)
+    return [seeds[0] + i * n + (place + i) % n for i in range(len(SCALES))]
 
 
 def _cascade(right: Tensor, sure: Tensor, seed: int) -> dict[str, float]:
