@@ -8,9 +8,10 @@ import nbformat
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mrl_lab import explore, plots
+from mrl_lab import explore, plots, schema
 
-CLAIMS = "id,claim,paper,ours,low,high,seeds,verdict,note\n"
+CLAIMS = "id,claim,paper,ours,low,high,seeds,verdict,note\n"  # the columns that pages and indexes read
+LEDGER = ",".join(schema.CLAIMS) + "\n"
 SCORES = "method,seed,layer,dim,tokens,metric,value,n,bytes,flops,seconds\n"
 
 

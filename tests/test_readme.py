@@ -1,20 +1,18 @@
-"""README.md and the page of claims say what the published files say, and nothing else."""
+"""README.md and the pages beside it say what the published files say, and nothing else."""
 
-import csv
 import re
 from pathlib import Path
 
 import pytest
-from small_runs import CLAIMS, SCORES, write
+from small_runs import LEDGER, SCORES, write
 
 from mrl_lab import source
 from mrl_lab.errors import RequestError
-from mrl_lab.report import readme
+from mrl_lab.report import history, ledger, readme
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
-CLAIMED = (ROOT / "reports" / "claims.md").read_text()
-LINE = "1,a | b <c,at least 2,1.234,-0.5,3,5,shown,note\n"
+LINE = "1,a | b <c,at least 2,MRL − FF,points,1.234,0.5,3,0.5,5,True,shown,note,0,,2,0.001\n"
 
 
 @pytest.fixture
@@ -23,7 +21,7 @@ def reports(tmp_path):
     tmp_path = tmp_path / "reports"
     for tag in ("minutes", "gpu", "hour", "seconds", "hour-dim=8"):
         folder = write(tmp_path, "01_mrl", tag)
-        (folder / "claims.csv").write_text(CLAIMS + LINE + f"2,{tag},,4,,,0,inconclusive,\n")
+        (folder / "claims.csv").write_text(LEDGER + LINE + f"2,{tag},,x,times,4,,,2,0,False,undecided,,3,,,\n")
         methods = ("MRL", "FF", '"FF, first dims"')
         rows = [f"{m},{s},,{d},,pairs 1nn,{d + s},,,,\n" for m in methods for s in range(3) for d in (2, 4, 8)]
         (folder / "scores.csv").write_text(SCORES + "".join(rows))
@@ -38,12 +36,14 @@ def test_published_are_the_defaults_at_the_budgets_that_are_committed(reports):
     ]
 
 
-def test_claims_are_those_of_the_strongest_budget_safe_inside_a_table(reports):
-    assert readme.claims_page(reports).splitlines()[-4:] == [
-        "| notebook | id | claim | paper | ours [low, high] | seeds | verdict | budget |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| [01_mrl](01_mrl/gpu/page.html) | 1 | a \\| b &lt;c | at least 2 | 1.23 [−0.50, 3.00] | 5 | ✓ shown | gpu |",
-        "| [01_mrl](01_mrl/gpu/page.html) | 2 | gpu |  | 4.00 | 0 | ? inconclusive | gpu |",
+def test_headlines_are_those_of_the_strongest_budget_safe_inside_a_table(reports):
+    assert ledger.headlines(ledger.claims(readme.strongest(reports))).splitlines() == [
+        "| claim | the paper's figure | ours [95 %] | seeds | verdict |",
+        "| --- | --- | --- | --- | --- |",
+        "| [01](reports/01_mrl/gpu/page.html) a \\| b &lt;c | at least 2 | 1.23 [0.50, 3.00] points | 5 | ✓ shown |",
+        "",
+        "1 headlines. Of the 1 that are *shown* or *contradicted* by an interval, 1 stay so where at most 5% of such "
+        "verdicts may be false (Benjamini-Hochberg over all headlines).",
     ]
 
 
@@ -83,12 +83,14 @@ def test_make_readme_writes_pages_picture_and_index_of_what_is_published(reports
     root = reports.parent / "clone"
     root.mkdir()
     reports.rename(root / "reports")
-    (root / "README.md").write_text("<!-- bench -->\n<!-- /bench -->\n")
+    (root / "README.md").write_text("<!-- headlines -->\n<!-- /headlines -->\n<!-- bench -->\n<!-- /bench -->\n")
     (root / "reports" / "bench.csv").write_text("bench,way,milliseconds,ratio,n\nstep,plain,3.1,1.0,20\n")
     monkeypatch.setattr(source, "checkout", lambda: root)
     readme.main()
     assert "| step | plain |" in (root / "README.md").read_text()
-    assert "| 2 | gpu |" in (root / "reports" / "claims.md").read_text()
+    assert "a \\| b &lt;c" in (root / "README.md").read_text()
+    assert '<td class="text">gpu<br>' in (root / "reports" / "claims.html").read_text()
+    assert len(history.read(root / "reports")) == 6, "two claims of three runs"
     assert (root / "reports" / "accuracy.svg").is_file()
     links = re.findall(r'<a href="([^"]+)"', (root / "reports" / "index.html").read_text())
     assert [link.removesuffix("/page.html") for link in links] == [
@@ -105,21 +107,14 @@ def test_without_a_clone_there_is_no_readme_to_write(monkeypatch):
 # ------------------------------------------------------------------------------------- the committed files
 
 
-def test_the_tables_are_those_of_the_published_files():
-    assert readme.fill(TEXT, "bench", readme.bench_table(ROOT / "reports" / "bench.csv")) == TEXT, "run make readme"
-    assert readme.claims_page(ROOT / "reports") == CLAIMED, "run make readme"
-
-
-def test_every_verdict_on_the_page_of_claims_is_in_a_published_csv():
-    """Read without the code that wrote the table."""
-    lines = [line for line in CLAIMED.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    assert len(rows) > 50
-    for link, number, *_, seeds, verdict, budget in rows[2:]:
-        folder = ROOT / "reports" / re.search(r"\[(\w+)\]", link)[1] / budget
-        with (folder / "claims.csv").open() as file:
-            told = {row["id"]: row for row in csv.DictReader(file)}[number]
-        assert [told["seeds"], told["verdict"]] == [seeds, verdict.split(maxsplit=1)[1]]
+def test_tables_pages_and_history_are_those_of_the_published_files():
+    reports = ROOT / "reports"
+    assert readme.fill(TEXT, "bench", readme.bench_table(reports / "bench.csv")) == TEXT, "run make readme"
+    past = history.read(reports)
+    assert history.grown(past, readme.published(reports)) == past, "run make readme"
+    claims = ledger.claims(readme.strongest(reports), past)
+    assert readme.fill(TEXT, "headlines", ledger.headlines(claims)) == TEXT, "run make readme"
+    assert ledger.page_of(claims) == (reports / ledger.PAGE).read_text(), "run make readme"
 
 
 def test_the_committed_index_lists_the_published_runs():
