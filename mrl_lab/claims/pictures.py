@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -21,24 +21,23 @@ CUTS = {"FF, first dims": "1nn", "FF, random projection": "1nn", "FF, SVD of fea
 CUTS |= {"FF, SVD of the classifier": "top1", "FF, probe on random dims": "top1"}
 
 
-def claims(sizes: Sequence[int], classes_of_pairs: int = 100, sets: Sequence[str] = ("", "pairs ")) -> list[Claim]:
+def claims(sizes: Sequence[int], classes: Mapping[str, int]) -> list[Claim]:
     """Claims 1 to 6, 11, 13 to 17 and 19 of the MRL study for sizes M, rising, the last one d.
 
-    ``classes_of_pairs`` sets which sizes count as small: m <= (C - 1) / 4. Claims 1, 3, 4, 5 and 6 are judged on each
-    of ``sets`` alone, since what holds for ten classes may not hold for many; the last is the headline.
+    Args:
+        classes: {set: C}, the set as its metrics begin. Claims 1 to 6 are judged on each alone, since what holds for
+            ten classes may not hold for many; claim 2, at small sizes, m <= (C - 1) / 4, where there are many. The
+            last set's are the headlines.
 
     Raises:
-        RequestError: no size is small, so that most of the claims could not be decided.
+        RequestError: no size is small, so that claim 2 could not be decided.
     """
-    small = [m for m in sizes if m <= (classes_of_pairs - 1) / 4]
-    if not small:
-        raise RequestError(
-            f"sizes {list(sizes)} are all large for {classes_of_pairs} classes, where any cut is nearly free: "
-            f"add one of at most {(classes_of_pairs - 1) // 4}."
-        )
+    last = list(classes)[-1]
+    judged = [(where, claim) for where in classes for claim in _on_each_set(sizes, where)]
+    judged += [(where, _against_cutting(sizes, where, count)) for where, count in classes.items() if where]
     return [
-        *(claim for where in sets for claim in _on_each_set(sizes, where, where == sets[-1])),
-        *_against_cutting(sizes, small),
+        *(replace(claim, headline=claim.headline and where == last) for where, claim in judged),
+        _enough(sizes),
         _robust(sizes),
         *_coarse_first(),
         _headroom(),
@@ -53,22 +52,18 @@ def at(sizes: Sequence[int], contrast: Callable[[int], Contrast]) -> dict[str, C
     return {f"{m} dims": contrast(m) for m in sizes}
 
 
-def _on_each_set(sizes: Sequence[int], where: str, headline: bool) -> list[Claim]:
+def _on_each_set(sizes: Sequence[int], where: str) -> list[Claim]:
     """Claims 1, 3, 4, 5 and 6, each with the name of the set behind its number."""
 
     def lead(metric: str, minus: str = "FF") -> Callable[[int], Contrast]:
         return lambda m: difference("MRL", minus, where + metric, dim=m)
 
     found = [_separate(sizes, lead), _neighbours(sizes, lead), _efficient(sizes, lead), _between(sizes, where)]
-    return [
-        replace(
-            claim,
-            id=f"{claim.id} {where}".strip(),
-            text=f"{claim.text} ({SETS[where]})",
-            headline=headline and claim.headline,
-        )
-        for claim in [*found, _whole(sizes[-1], lead)]
-    ]
+    return [_named(claim, where) for claim in [*found, _whole(sizes[-1], lead)]]
+
+
+def _named(claim: Claim, where: str) -> Claim:
+    return replace(claim, id=f"{claim.id} {where}".strip(), text=f"{claim.text} ({SETS[where]})")
 
 
 def _tried(sizes: Sequence[int]) -> list[int]:
@@ -137,35 +132,42 @@ def _whole(d: int, lead: Lead) -> Claim:
     )
 
 
-def _against_cutting(sizes: Sequence[int], small: Sequence[int]) -> list[Claim]:
-    d = sizes[-1]
+def _against_cutting(sizes: Sequence[int], where: str, classes: int) -> Claim:
+    small = [m for m in sizes if m <= (classes - 1) / 4]
+    if not small:
+        raise RequestError(
+            f"sizes {list(sizes)} are all large for {classes} classes, where any cut is nearly free: "
+            f"add one of at most {(classes - 1) // 4}."
+        )
     ahead = {
-        f"{other} at {m} dims": difference("MRL", other, f"pairs {metric}", dim=m)
+        f"{other} at {m} dims": difference("MRL", other, where + metric, dim=m)
         for other, metric in CUTS.items()
         for m in small
     }
+    claim = Claim(
+        "2",
+        "At small sizes MRL beats every way of shrinking FF",
+        "1-NN: +60 at 8 (cut); over an SVD +8.7, +3.1, +0.9 at 32, 64, 128",
+        Condition(ahead, "MRL − its rival", above=0.0),
+        figure=0.9,
+        headline=True,
+    )
+    return _named(claim, where)
+
+
+def _enough(sizes: Sequence[int]) -> Claim:
+    d = sizes[-1]
 
     def lead(m: int) -> Contrast:
         return difference("MRL", "FF, first dims", "pairs 1nn", dim=m)
 
-    beyond = Condition(lead(d // 8), f"MRL − FF cut to {d // 8} of {d} dims, 1-NN", above=1.0)
-    return [
-        Claim(
-            "2",
-            "At small sizes MRL beats every way of shrinking FF",
-            "1-NN: +60 at 8 (cut); over an SVD +8.7, +3.1, +0.9 at 32, 64, 128",
-            Condition(ahead, "MRL − its rival", above=0.0),
-            figure=0.9,
-            headline=True,
-        ),
-        Claim(
-            "19",
-            "Down to a quarter of the numbers plain cutting does as well (MRL leads by under 1 point)",
-            "text encoders: nesting pays for ≥ 80 % truncation (arXiv 2605.16608)",
-            Condition(at((d // 2, d // 4), lead), f"MRL − FF cut from {d} dims, 1-NN", below=1.0),
-            [beyond],
-        ),
-    ]
+    return Claim(
+        "19",
+        "Down to a quarter of the numbers plain cutting does as well (MRL leads by under 1 point)",
+        "text encoders: nesting pays for ≥ 80 % truncation (arXiv 2605.16608)",
+        Condition(at((d // 2, d // 4), lead), f"MRL − FF cut from {d} dims, 1-NN", below=1.0),
+        [Condition(lead(d // 8), f"MRL − FF cut to {d // 8} of {d} dims, 1-NN", above=1.0)],
+    )
 
 
 def _robust(sizes: Sequence[int]) -> Claim:

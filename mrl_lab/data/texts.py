@@ -149,7 +149,11 @@ def retrieval_in(found: Found) -> Retrieval:
 
 def paragraphs(name: str = "wiki100") -> list[tuple[str, str]]:
     """Return (article, paragraph) in the order of the articles."""
-    found = _found(name, PARAGRAPHS)
+    return paragraphs_in(_found(name, PARAGRAPHS))
+
+
+def paragraphs_in(found: Found) -> list[tuple[str, str]]:
+    """Return the paragraphs of verified files."""
     if "paragraphs.tsv.gz" in found:
         return [(row["article"], row["text"]) for row in _tsv(found["paragraphs.tsv.gz"])]
     with zipfile.ZipFile(next(iter(found.files.values()))) as archive:
