@@ -77,13 +77,15 @@ def by_seed(scores: pd.DataFrame, contrast: Contrast, log: bool = False) -> pd.D
     """Return the weighted cells, one a column and one seed a row; NaN where a cell lacks a seed.
 
     Args:
-        log: natural logarithms of the cells in their place.
+        log: natural logarithms of the cells in their place; NaN where a cell is not positive.
 
     Raises:
         RequestError: an unknown column, or a cell that names several rows of a seed.
     """
     cells = [_cell(scores, where) for _, where in contrast.terms]
-    columns = [f * (np.log(one) if log else one) for (f, _), one in zip(contrast.terms, cells, strict=True)]
+    columns = [
+        f * (np.log(one.where(one > 0)) if log else one) for (f, _), one in zip(contrast.terms, cells, strict=True)
+    ]
     return pd.concat(columns, axis=1, keys=range(len(columns)))
 
 
