@@ -297,7 +297,7 @@ def test_the_walk_ends_at_the_first_size_that_does_not_hold():
     bad[:80] = 0
     sizes = {32: whole.clone(), 16: bad, 8: whole.clone()}
     sizes[32][:2] = 0
-    row = choosing._walk(sizes, whole, tolerance=10.0)
+    row = choosing.walked(sizes, whole, tolerance=10.0)
     assert (row["dim"], row["next"]) == (32, 16)
     assert row["loses"] == pytest.approx(1.0)
     assert row["held out"] == pytest.approx(1.0)
@@ -307,7 +307,7 @@ def test_the_walk_ends_at_the_first_size_that_does_not_hold():
 def test_more_questions_are_asked_for_where_they_would_tell():
     whole, cut = torch.ones(40), torch.ones(40)
     cut[:5] = 0
-    row = choosing._walk({8: cut}, whole, tolerance=10.0)
+    row = choosing.walked({8: cut}, whole, tolerance=10.0)
     lost = 100 * (whole - cut)[::2]
     needed = (1.96 * lost.std().item() / abs(10 - lost.mean().item())) ** 2
     assert row["dim"] is None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -133,14 +134,19 @@ def choices(found: Cells, whole: Tensor, ways: Mapping[str, Way | Codes], tolera
     rows = []
     for way, form in dict.fromkeys((way, form) for way, form, _ in found):
         sizes = {m: q for (w, f, m), q in found.items() if (w, f) == (way, form)}
-        rows.append({"way": way, "form": form} | _walk(sizes, whole, tolerance))
+        rows.append({"way": way, "form": form} | walked(sizes, whole, tolerance))
         stored = "float32" if form == RERANKED else form
         rows[-1]["bytes"] = ways[way].bytes(rows[-1]["dim"], stored) if rows[-1]["dim"] else None
     columns = ["dim", "bytes", "next", "questions more"]
     return pd.DataFrame(rows).astype(dict.fromkeys(columns, "Int64"))
 
 
-def _walk(sizes: Mapping[int, Tensor], whole: Tensor, tolerance: float) -> dict[str, object]:
+def walked(sizes: Mapping[Any, Tensor], whole: Tensor, tolerance: float) -> dict[str, Any]:
+    """Return the last size, from the largest down, that holds on the questions that choose; a column of `choices` each.
+
+    Args:
+        sizes: {size, or (layer, dims): the criterion by question (Q,)}. whole: what they are held against (Q,).
+    """
     choosing, held_out = halves(len(whole))
     row: dict[str, object] = {"dim": None}
     for m in sorted(sizes, reverse=True):

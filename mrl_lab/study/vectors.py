@@ -130,11 +130,14 @@ class Codes:
 # ------------------------------------------------------------------------------------------------ opening
 
 
-def opened(given: Mapping[str, str], length: int | None = None, most: int | None = None) -> Collection:
+def opened(
+    given: Mapping[str, str], length: int | None = None, most: int | None = None, *, layer: int | None = None
+) -> Collection:
     """Return the collection that a request's parameters name (:mod:`mrl_lab.data.searched`).
 
     Args:
         length: most tokens of a text that are read. most: texts that a model makes vectors of, at most.
+        layer: that the model is stopped at; all by default.
 
     Raises:
         RequestError: what :func:`mrl_lab.data.searched.searched` or :func:`mrl_lab.encoders.elsewhere.pretrained` says.
@@ -145,8 +148,8 @@ def opened(given: Mapping[str, str], length: int | None = None, most: int | None
     found = found if most is None else at_most(found, most)
     weights, provenance = place_of(given.get("model", MINILM))
     sides = ((found.documents, "document"), (found.queries, "query"), (found.learners, "query"))
-    z = [encoded(weights, some, side, length)["z"] if some is not None and len(some) else None for some, side in sides]
-    made_of = [list(provenance), length, [some is not None and some.key for some, _ in sides]]
+    z = [_encoded(weights, some, side, length, layer) for some, side in sides]
+    made_of = [list(provenance), length, layer, [some is not None and some.key for some, _ in sides]]
     return replace(_collected(found, *z, key=made_of), weights=provenance)
 
 
@@ -162,10 +165,19 @@ def place_of(model: str) -> tuple[Path | str, list[dict[str, str]]]:
     return model, [{"name": model, "place": "the hub"}]
 
 
+def _encoded(
+    weights: Path | str, said: Texts | None, side: str, length: int | None, layer: int | None
+) -> Tensor | None:
+    return encoded(weights, said, side, length, layer)["z"] if said is not None and len(said) else None
+
+
 @kept
-def encoded(weights: Path | str, said: Texts, side: str, length: int | None) -> dict[str, Tensor]:
+def encoded(
+    weights: Path | str, said: Texts, side: str, length: int | None, layer: int | None = None
+) -> dict[str, Tensor]:
     """Return the model's own vectors of texts: {"z": (n, d)}, with the prompt of a "query" or a "document"."""
-    return {"z": pretrained(weights, length=length).vectors(list(said.texts), side=side)}
+    model = pretrained(weights, length=length)
+    return {"z": (model if layer is None else model.keep(layer)).vectors(list(said.texts), side=side)}
 
 
 def _collected(
