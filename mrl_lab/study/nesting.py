@@ -26,7 +26,7 @@ from mrl_lab.study import choosing
 from mrl_lab.study.sentences.objectives import Objective
 from mrl_lab.study.sentences.task import Sentences
 from mrl_lab.study.shrinking import Shrinking, halves, nearest
-from mrl_lab.study.vectors import Way, opened
+from mrl_lab.study.vectors import Way, by_layer
 
 METHODS = {"mrl": "MRL", "2dmse": "2DMSE", "starbucks": "Starbucks"}
 Pair = tuple[int, int]  # layer and dims
@@ -124,10 +124,10 @@ def worth(
 
     Where nobody judged, the neighbours that the same model's last layer finds are looked for.
 
-    Args: as in :func:`mrl_lab.study.vectors.opened` and :class:`mrl_lab.study.shrinking.Shrinking`.
+    Args: as in :func:`mrl_lab.study.vectors.by_layer` and :class:`mrl_lab.study.shrinking.Shrinking`.
     """
     layers = sorted({n for n, _ in cuts})
-    tasks = {n: Shrinking(opened(given, length, most, layer=n), asks) for n in layers}
+    tasks = {n: Shrinking(seen, asks) for n, seen in by_layer(given, layers, length, most).items()}
     found = {}
     for n, m in cuts:
         ids = nearest(Way("prefix"), tasks[n], [m], ["float32"])["float32", m][0]

@@ -107,6 +107,7 @@ class Way:
         return -(-m // 8) if form in BITS else stored_bytes(m, 1 if form == "int8" else 4)
 
 
+LAST = -1  # a model's last layer, wherever it is
 BITS = ("binary", "signs")  # forms of one bit a number
 
 
@@ -130,14 +131,11 @@ class Codes:
 # ------------------------------------------------------------------------------------------------ opening
 
 
-def opened(
-    given: Mapping[str, str], length: int | None = None, most: int | None = None, *, layer: int | None = None
-) -> Collection:
+def opened(given: Mapping[str, str], length: int | None = None, most: int | None = None) -> Collection:
     """Return the collection that a request's parameters name (:mod:`mrl_lab.data.searched`).
 
     Args:
         length: most tokens of a text that are read. most: texts that a model makes vectors of, at most.
-        layer: that the model is stopped at; all by default.
 
     Raises:
         RequestError: what :func:`mrl_lab.data.searched.searched` or :func:`mrl_lab.encoders.elsewhere.pretrained` says.
@@ -145,12 +143,28 @@ def opened(
     found = searched(given)
     if isinstance(found.documents, Vectors):
         return _collected(found, found.documents.z, found.queries and found.queries.z)
+    return by_layer(given, (LAST,), length, most)[LAST]
+
+
+def by_layer(
+    given: Mapping[str, str], layers: Sequence[int], length: int | None = None, most: int | None = None
+) -> dict[int, Collection]:
+    """Return the collection of texts that a request names as each of a model's layers sees it, from one encoding.
+
+    Args: as in :func:`opened`; layer n's vectors are those of a model that is stopped there.
+
+    Raises:
+        RequestError: as :func:`opened`.
+    """
+    found = searched(given)
     found = found if most is None else at_most(found, most)
     weights, provenance = place_of(given.get("model", MINILM))
     sides = ((found.documents, "document"), (found.queries, "query"), (found.learners, "query"))
-    z = [_encoded(weights, some, side, length, layer) for some, side in sides]
-    made_of = [list(provenance), length, layer, [some is not None and some.key for some, _ in sides]]
-    return replace(_collected(found, *z, key=made_of), weights=provenance)
+    asked = [(some, side) if some is not None and len(some) else None for some, side in sides]
+    z = [encoded(weights, *one, length, tuple(layers)) if one else {} for one in asked]
+    made_of = [list(provenance), length, [some is not None and some.key for some, _ in sides]]
+    collected = {n: _collected(found, *(of.get(str(n)) for of in z), key=[*made_of, n]) for n in layers}
+    return {n: replace(one, weights=provenance) for n, one in collected.items()}
 
 
 def place_of(model: str) -> tuple[Path | str, list[dict[str, str]]]:
@@ -165,19 +179,16 @@ def place_of(model: str) -> tuple[Path | str, list[dict[str, str]]]:
     return model, [{"name": model, "place": "the hub"}]
 
 
-def _encoded(
-    weights: Path | str, said: Texts | None, side: str, length: int | None, layer: int | None
-) -> Tensor | None:
-    return encoded(weights, said, side, length, layer)["z"] if said is not None and len(said) else None
-
-
 @kept
 def encoded(
-    weights: Path | str, said: Texts, side: str, length: int | None, layer: int | None = None
+    weights: Path | str, said: Texts, side: str, length: int | None, layers: tuple[int, ...] = (LAST,)
 ) -> dict[str, Tensor]:
-    """Return the model's own vectors of texts: {"z": (n, d)}, with the prompt of a "query" or a "document"."""
+    """Return the model's own vectors of texts, {layer: (n, d)}, with the prompt of a "query" or a "document"."""
     model = pretrained(weights, length=length)
-    return {"z": (model if layer is None else model.keep(layer)).vectors(list(said.texts), side=side)}
+    if set(layers) - {LAST, model.layers}:
+        model.check_layers()
+    states = model.encode(list(said.texts), side=side)  # (n, N+1, d)
+    return {str(n): model.finished(states[:, n]) for n in layers}
 
 
 def _collected(
