@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +23,7 @@ from mrl_lab.files import digest
 from mrl_lab.lab import Recipe, trained
 from mrl_lab.study import choosing
 from mrl_lab.study.sentences.objectives import Objective
-from mrl_lab.study.sentences.task import Sentences
+from mrl_lab.study.sentences.task import Sentences, whole
 from mrl_lab.study.shrinking import Shrinking, halves, nearest
 from mrl_lab.study.vectors import Way, by_layer
 
@@ -51,7 +50,7 @@ class Own(Sentences):
     @property
     def width(self) -> int:
         """Numbers of the model's own vectors: fewer than its states have where it cuts them itself."""
-        return _whole(self.backbone).manner.dim or self.d
+        return whole(self.backbone).manner.dim or self.d
 
     @property
     def told(self) -> str:
@@ -65,7 +64,7 @@ class Own(Sentences):
 
     def rows(self) -> TextRows:
         """Return the triplets, or pairs, tokenised with the prompt of their side."""
-        model, told = _whole(self.backbone), triplets.read(Path(self.file))
+        model, told = whole(self.backbone), triplets.read(Path(self.file))
         asks, answers = model.prompt("query"), model.prompt("document")
         texts = [(asks + anchor, *(answers + text for text in others)) for anchor, *others in told.rows]
         return TextRows(model.tokenizer, texts, leave_out_copies=True, length=min(self.length, model.length))
@@ -73,18 +72,13 @@ class Own(Sentences):
     def encoder(self, seed: int) -> SentenceEncoder:
         """Return the model as it came, which reads as much of a text as it does elsewhere."""
         found = super().encoder(seed)
-        found.length = _whole(self.backbone).length
+        found.length = whole(self.backbone).length
         return found
 
     def cuts(self, method: str) -> tuple[Pair, ...]:
         """Return the cuts that a method is asked at: MRL's widths of the last layer, else Starbucks' list of pairs."""
         asked = [(self.layers, m) for m in self.sizes] if method == "mrl" else [(c.layer, c.dim) for c in self.pairs]
         return tuple(dict.fromkeys((n, min(m, self.width)) for n, m in asked))
-
-
-@cache
-def _whole(model: str) -> SentenceEncoder:
-    return pretrained(model)
 
 
 def learnt(task: Own, method: str, recipe: Recipe, folder: Path) -> tuple[Path, pd.DataFrame]:
