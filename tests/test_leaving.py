@@ -78,7 +78,7 @@ def test_an_encoder_of_a_study_leaves_cut_to_its_pair(tmp_path, small, pair, cap
     task = Sentences(layers=3, d=32, **small)
     encoder = trained(task)
     rows = [task.scored(encoder, ["STS-B", "graded SNLI"])]
-    left = leaving.leave_pair(encoder, task, pair, pd.concat(rows), tmp_path / "model", "Starbucks, 2 steps")
+    left = smallest.leave(encoder, task, pair, pd.concat(rows), tmp_path / "model", "Starbucks, 2 steps")
     (n, m), card = pair, (left / "README.md").read_text()
     expected = normalize(encoder.encode(TEXTS)[:, n, :m], dim=1)
     theirs = torch.from_numpy(SentenceTransformer(str(left), device="cpu").encode(TEXTS))
@@ -99,7 +99,7 @@ def test_a_model_made_elsewhere_reads_as_much_of_a_text_again_as_it_did(tmp_path
     task = Sentences.of(str(place), **small)
     encoder = trained(task)
     assert encoder.length == 30
-    left = leaving.leave_pair(encoder, task, (2, 16), task.scored(encoder, task.tests), tmp_path / "model", "")
+    left = smallest.leave(encoder, task, (2, 16), task.scored(encoder, task.tests), tmp_path / "model", "")
     assert SentenceTransformer(str(left), device="cpu").max_seq_length == 100
 
 

@@ -9,7 +9,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
 from small_notebooks import setting
-from small_texts import ROWS, TEXTS
+from small_texts import ROWS, TEXTS, beir
 from test_encoders_elsewhere import PROMPTS, saved
 from torch.nn.functional import cross_entropy, normalize
 
@@ -184,20 +184,9 @@ def test_what_is_learnt_depends_on_the_file_and_not_on_its_name(tmp_path):
 # ------------------------------------------------------------------------------------------------ what comes out
 
 
-GIVEN = {"vectors": "none", "queries": "none", "qrels": "none", "labels": "none"}
-
-
 @pytest.fixture
 def collection(tmp_path):
-    """A folder of BEIR's: 36 texts, each asked for by its neighbour."""
-    place = tmp_path / "collection"
-    (place / "qrels").mkdir(parents=True)
-    line = lambda i, text: json.dumps({"_id": str(i), "title": "", "text": text}) + "\n"  # noqa: E731
-    (place / "corpus.jsonl").write_text("".join(line(i, text) for i, text in enumerate(TEXTS)))
-    (place / "queries.jsonl").write_text("".join(line(i, row[1]) for i, row in enumerate(ROWS)))
-    rows = "".join(f"{i}\t{i}\t1\n" for i in range(36))
-    (place / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
-    return GIVEN | {"texts": "none", "collection": str(place)}
+    return {"collection": str(beir(tmp_path / "collection"))}
 
 
 @pytest.mark.parametrize("method", nesting.METHODS)

@@ -1,8 +1,4 @@
-"""Leaving: what was chosen as files that open elsewhere, a model of sentence-transformers or a matrix.
-
-:func:`leave` is for one's own vectors and their size, :func:`leave_pair` for an encoder that was trained in a study of
-sentences, and its pair of layer and dims.
-"""
+"""Leaving: the recommended size as files that open elsewhere, a model of sentence-transformers or a matrix."""
 
 from __future__ import annotations
 
@@ -14,9 +10,6 @@ import torch
 
 from mrl_lab import export
 from mrl_lab.encoders.elsewhere import pretrained
-from mrl_lab.encoders.texts import SentenceEncoder
-from mrl_lab.study.sentences import tests
-from mrl_lab.study.sentences.task import Sentences, whole
 from mrl_lab.study.vectors import Collection, Way, place_of
 
 SHOWN = 24  # texts that a cut is tried on: each is read by both, whole and at each size
@@ -52,30 +45,3 @@ def leave(
     tried = {"texts": said} if len(said) >= 3 else {}
     encoder = pretrained(place_of(model)[0])
     return export.model(encoder, folder, dim, matrix=way.matrix, trained=trained, **how, **tried)
-
-
-def leave_pair(
-    encoder: SentenceEncoder,
-    task: Sentences,
-    pair: tuple[int, int],
-    scores: pd.DataFrame,
-    folder: Path,
-    trained: str,
-) -> Path:
-    """Save a trained encoder below ``folder``, cut to a pair (layer, dims), as a model of sentence-transformers.
-
-    A model made elsewhere reads as much of a text again as it did before it was trained here.
-
-    Args:
-        scores: rows of the tidy table of this encoder's method; those of the layer, on the test that judges, stand in
-            the card. trained: by what, and for how long.
-
-    Raises:
-        RequestError: as :func:`mrl_lab.export.model`.
-    """
-    (n, m), judge = pair, task.tests[0]
-    told = scores[(scores["metric"] == tests.metric(judge)) & (scores["layer"] == n) & (scores["dim"] <= m)]
-    encoder = encoder.cpu().eval()
-    encoder.length = whole(task.backbone).length if task.backbone else encoder.length
-    how = {"sizes": [size for size in task.sizes if size <= m], "scores": told.assign(metric="spearman")}
-    return export.model(encoder, folder, m, n, dataset=judge, trained=trained, **how)

@@ -3,18 +3,22 @@
 From the whole model down Starbucks' list, as long as the upper bound of the loss stays within the tolerance; the first
 pair that does not ends the walk, so that many pairs are no more chances to err than one (as sizes are chosen in
 :mod:`mrl_lab.study.choosing`). Loss is Spearman's rho x 100 of the whole less that of the pair, with its bootstrap
-interval over dev pairs of the test that judges. What it costs is told by the test, which chooses nothing.
+interval over dev pairs of the test that judges. What it costs is told by the test, which chooses nothing. :func:`leave`
+saves it as a model of sentence-transformers.
 """
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from mrl_lab import score, stats
+from mrl_lab import export, score, stats
 from mrl_lab.encoders.texts import SentenceEncoder, encode_each
 from mrl_lab.study.sentences import tests
-from mrl_lab.study.sentences.task import Sentences
+from mrl_lab.study.sentences.task import Sentences, whole
 
 
 def losses(encoder: SentenceEncoder, task: Sentences) -> pd.DataFrame:
@@ -39,3 +43,30 @@ def chosen(table: pd.DataFrame, tolerance: float) -> tuple[int, int]:
     holds = (table["high"] <= tolerance).cumprod().astype(bool)
     last = table[holds].iloc[-1]
     return int(last["layer"]), int(last["dim"])
+
+
+def leave(
+    encoder: SentenceEncoder,
+    task: Sentences,
+    pair: tuple[int, int],
+    scores: pd.DataFrame,
+    folder: Path,
+    trained: str,
+) -> Path:
+    """Save a trained encoder below ``folder``, cut to a pair (layer, dims), as a model of sentence-transformers.
+
+    A model made elsewhere reads as much of a text again as it did before it was trained here.
+
+    Args:
+        scores: rows of the tidy table of this encoder's method; those of the layer, on the test that judges, stand in
+            the card. trained: by what, and for how long.
+
+    Raises:
+        RequestError: as :func:`mrl_lab.export.model`.
+    """
+    (n, m), judge = pair, task.tests[0]
+    told = scores[(scores["metric"] == tests.metric(judge)) & (scores["layer"] == n) & (scores["dim"] <= m)]
+    encoder = copy.copy(encoder.cpu().eval())
+    encoder.length = whole(task.backbone).length if task.backbone else encoder.length
+    how = {"sizes": [size for size in task.sizes if size <= m], "scores": told.assign(metric="spearman")}
+    return export.model(encoder, folder, m, n, dataset=judge, trained=trained, **how)
