@@ -190,7 +190,8 @@ def collection(tmp_path):
 
 
 @pytest.mark.parametrize("method", nesting.METHODS)
-def test_the_trained_model_is_judged_cut_and_left_as_it_is(tmp_path, collection, method):
+def test_the_trained_model_is_judged_cut_and_left_as_it_is(tmp_path, collection, method, monkeypatch):
+    monkeypatch.setattr(tasks, "READ", 10)  # what a study reads of a text is not what the model reads
     task = own(tmp_path, behind=[Normalize()], prompts=PROMPTS, length=20)
     folder, history = nesting.learnt(task, method, RECIPE, tmp_path / "nested")
     module = lab.trained(Objective(nesting.METHODS[method]), task, RECIPE, 0)
@@ -225,6 +226,20 @@ def test_a_cut_is_worth_what_a_model_of_so_many_blocks_is_worth(tmp_path, collec
         ids = nearest(Way("prefix"), asked, [m], ["float32"])["float32", m][0]
         assert quality.tolist() == asked.quality(ids).tolist()
     assert task.cuts("mrl") == ((3, 8), (3, 16), (3, 32))
+
+
+def test_where_nobody_judged_the_last_layer_s_own_neighbours_are_looked_for(tmp_path):
+    (tmp_path / "mine.txt").write_text("\n".join(TEXTS))
+    task = own(tmp_path)
+    found = nesting.worth(
+        {"texts": str(tmp_path / "mine.txt"), "model": task.backbone}, [(1, 8), (3, 32)], None, 36, 36
+    )
+    states = normalize(task.encoder(0).encode(TEXTS), dim=-1)
+    near = lambda z: (z @ z.T).fill_diagonal_(-2).topk(10)[1]  # noqa: E731
+    small, whole = near(normalize(states[:, 1, :8], dim=1)), near(states[:, 3])
+    recall = (small[:, :, None] == whole[:, None]).any(1).double().mean()
+    assert found[1, 8].mean().item() == pytest.approx(recall.item())
+    assert found[3, 32].tolist() == [1.0] * 36
 
 
 def test_a_model_with_a_module_for_its_last_layer_alone_is_refused(tmp_path):
