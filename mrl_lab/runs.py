@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -84,6 +85,11 @@ class Run:
     def save_recommendation(self, found: Mapping[str, object]) -> None:
         """Save what is recommended as recommendation.json."""
         files.write(self.folder / "recommendation.json", json.dumps(found, indent=2, ensure_ascii=False).encode())
+
+    def anew(self, name: str) -> Path:
+        """Return where a folder of this run is to be made; what its cell left there before is gone."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        return self.folder / name
 
 
 def start(name: str) -> Run:

@@ -1,5 +1,6 @@
 """A vocabulary, texts and encoders small enough to reason about."""
 
+import json
 from types import SimpleNamespace
 
 import torch
@@ -62,6 +63,17 @@ class Embedded(nn.Module):
     def features(z):
         """(B, C, d) -> a dict a column."""
         return [{"sentence_embedding": column} for column in z.unbind(1)]
+
+
+def beir(folder):
+    """A folder as BEIR has them: 36 texts, each the answer to its neighbour."""
+    (folder / "qrels").mkdir(parents=True)
+    line = lambda i, text: json.dumps({"_id": str(i), "title": "", "text": text}) + "\n"  # noqa: E731
+    (folder / "corpus.jsonl").write_text("".join(line(i, text) for i, text in enumerate(TEXTS)))
+    (folder / "queries.jsonl").write_text("".join(line(i, row[1]) for i, row in enumerate(ROWS)))
+    rows = "".join(f"{i}\t{i}\t1\n" for i in range(36))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
+    return folder
 
 
 PAIRS = data_texts.Pairs(TEXTS[:12], TEXTS[3:15], [float(i % 6) for i in range(12)])

@@ -78,6 +78,11 @@ def test_transformers_opens_the_body_and_finds_the_sizes(tmp_path):
     body = AutoModel.from_pretrained(folder)
     assert (body.config.num_hidden_layers, body.config.matryoshka_dimensions) == (2, [4, 8])
     assert body.config.is_matryoshka
+    ids, attention = encoder().tokens(SOME)
+    with torch.no_grad():
+        states = body.eval()(input_ids=ids, attention_mask=attention).last_hidden_state  # (B, T, d)
+    mean = (states * attention[..., None]).sum(1) / attention.sum(1, keepdim=True)
+    torch.testing.assert_close(mean, encoder().encode(SOME)[:, 2], rtol=1e-5, atol=1e-5)
     told = json.loads((folder / "config_sentence_transformers.json").read_text())
     assert (told["truncate_dim"], told["matryoshka_dimensions"]) == (8, [4, 8])
 

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from browser import assert_page_works
 from clock import computed
-from small_texts import encoder
+from sentence_transformers import SentenceTransformer
+from small_texts import ROWS, beir, encoder
 
 from mrl_lab.schema import CLAIMS, SCORES
 
@@ -79,3 +80,25 @@ def test_a_model_from_a_folder_takes_the_place_of_the_default(name, tmp_path):
     assert [(weights["name"], len(weights["sha256"])) for weights in run["weights"]] == [("mine", 64)]
     found = pd.read_csv(folder / "scores.csv")
     assert found[(found.method == "Starbucks") & found.metric.str.endswith(" spearman")].layer.max() == 3
+    left = SentenceTransformer(str(folder / "model"), device="cpu")
+    assert left.encode(["a dog runs"]).shape[1] in (8, 16, 32)
+    assert left.max_seq_length == 128, "as much as it read before"
+
+
+@pytest.mark.slow
+def test_a_model_is_fine_tuned_on_triplets_of_one_s_own_before_it_is_cut(tmp_path):
+    model = encoder(layers=3, d=32)
+    model.body.save_pretrained(tmp_path / "mine")
+    model.tokenizer.save_pretrained(tmp_path / "mine")
+    pd.DataFrame(ROWS, columns=["anchor", "positive", "negative"]).to_csv(tmp_path / "mine.csv", index=False)
+    given = {"model": tmp_path / "mine", "triplets": tmp_path / "mine.csv", "collection": beir(tmp_path / "asked")}
+    given |= {"nest_by": "2dmse", "tolerance": 50}
+    own = [str(word) for name, value in given.items() for word in ("-p", name, value)]
+    command = [sys.executable, "-m", "mrl_lab", "run", "08", *own, "--out", str(tmp_path / "out")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (folder,) = (tmp_path / "out" / "08_your_embeddings").iterdir()
+    kept = json.loads((folder / "recommendation.json").read_text())["recommended"]
+    left = SentenceTransformer(str(folder / "model"), device="cpu")
+    assert left.encode(["a dog runs"]).shape == (1, kept["dim"])
+    assert "Trained for this cut: 2DMSE, 8 steps on 36 rows of mine.csv" in (folder / "model" / "README.md").read_text()

@@ -6,8 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize
 from sklearn.metrics import ndcg_score
 from small_notebooks import setting
+from small_texts import ROWS, TEXTS, beir
+from test_encoders_elsewhere import PROMPTS, dense, saved
 from torch.nn.functional import normalize
 
 from mrl_lab import parameters
@@ -18,7 +22,7 @@ from mrl_lab.lab import Recipe
 from mrl_lab.report import needs, notebooks
 from mrl_lab.study import choosing, shrinking
 from mrl_lab.study.shrinking import Learnt, Nested, Prefix, RandomDims, Rotation, Shrinking, Sparsely
-from mrl_lab.study.vectors import Collection, Way
+from mrl_lab.study.vectors import Collection, Way, opened
 
 N, D = 60, 16
 
@@ -211,6 +215,27 @@ def test_ndcg_is_that_of_scikit_learn_with_grades():
     assert task.metric == "ndcg@10"
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"pooling": "cls"},
+        {"behind": [dense(), Normalize()]},
+        {"prompts": PROMPTS},
+        {"pooling": "cls", "behind": [dense()], "prompts": PROMPTS, "truncate_dim": 8},
+    ],
+    ids=["CLS", "Dense", "prompts", "all of it"],
+)
+def test_a_model_untouched_scores_what_sentence_transformers_makes_it_score(tmp_path, how):
+    place = saved(tmp_path, **how)
+    mine = opened({"collection": str(beir(tmp_path / "mine")), "model": str(place)})
+    task, peer = Shrinking(mine), SentenceTransformer(str(place), device="cpu")
+    queries, documents = peer.encode_query([row[1] for row in ROWS]), peer.encode_document(TEXTS)
+    cosines = normalize(torch.from_numpy(queries), dim=1) @ normalize(torch.from_numpy(documents), dim=1).T
+    theirs = ndcg_score(np.eye(36), cosines.numpy(), k=10)
+    assert 100 * task.quality(task.whole).mean().item() == pytest.approx(100 * theirs, abs=0.1)
+    torch.testing.assert_close(mine.documents, torch.from_numpy(documents), rtol=0, atol=1e-6)
+
+
 def test_one_nearest_neighbour_by_label_is_never_oneself():
     labels = torch.arange(N) % 4
     task = task_of(labels=labels)
@@ -297,7 +322,7 @@ def test_the_walk_ends_at_the_first_size_that_does_not_hold():
     bad[:80] = 0
     sizes = {32: whole.clone(), 16: bad, 8: whole.clone()}
     sizes[32][:2] = 0
-    row = choosing._walk(sizes, whole, tolerance=10.0)
+    row = choosing.walked(sizes, whole, tolerance=10.0)
     assert (row["dim"], row["next"]) == (32, 16)
     assert row["loses"] == pytest.approx(1.0)
     assert row["held out"] == pytest.approx(1.0)
@@ -307,7 +332,7 @@ def test_the_walk_ends_at_the_first_size_that_does_not_hold():
 def test_more_questions_are_asked_for_where_they_would_tell():
     whole, cut = torch.ones(40), torch.ones(40)
     cut[:5] = 0
-    row = choosing._walk({8: cut}, whole, tolerance=10.0)
+    row = choosing.walked({8: cut}, whole, tolerance=10.0)
     lost = 100 * (whole - cut)[::2]
     needed = (1.96 * lost.std().item() / abs(10 - lost.mean().item())) ** 2
     assert row["dim"] is None

@@ -404,3 +404,11 @@ def test_two_processes_make_it_once(cache, tmp_path):
         process.join()
     assert [p.exitcode for p in both] == [0, 0]
     assert len(list(marks.iterdir())) == 1
+
+
+def test_a_folder_of_a_run_is_made_anew_when_its_cell_runs_again(tmp_path):
+    run = runs.Run("00_x", tmp_path)
+    (run.anew("model") / "1_Pooling").mkdir(parents=True)
+    (tmp_path / "scores.csv").write_text("kept")
+    assert run.anew("model") == tmp_path / "model"
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]

@@ -50,9 +50,14 @@ def test_42_all_pairs_together_are_not_the_mean_of_subsets(monkeypatch):
     halves = {name: (x[i], y[i], gold[i]) for name, i in (("a", slice(0, 3)), ("b", slice(3, 6)))}
     own = [score.spearman_grid(*half, [2]).item() for half in halves.values()]
     assert own == pytest.approx([100, 100])
-    subsets = {f"2012 {name}": texts.Pairs([name], [name], half[2]) for name, half in halves.items()}
+    subsets = {
+        f"20{year} {name}": texts.Pairs([name], [name], half[2])
+        for year in range(12, 17)
+        for name, half in halves.items()
+    }
     monkeypatch.setattr(texts, "pairs", lambda name: subsets)
-    monkeypatch.setattr(adapting, "encode_each", lambda _, first, __: list(halves[first[0]][:2]))
+    together = lambda _, said, __: [torch.cat([halves[name][side] for name in said]) for side in (0, 1)]  # noqa: E731
+    monkeypatch.setattr(adapting, "encode_each", together)
     found = adapting.SETS["STS12-16"](None, SimpleNamespace(sizes=[2]))["STS12 spearman"].item()
     assert found == pytest.approx(100 * spearmanr(-angle, gold).statistic)
     assert found < 0

@@ -32,6 +32,10 @@ RECIPE = Recipe(steps=2, batch=4, lr=1e-3, clip=1.0)
         ({"stsb"}, tests.PAIRS, (STSB, SNLI), "graded SNLI", "SICK-R", "sick"),
         (set(), tests.PAIRS, (SNLI,), "", "STS-B, SICK-R", "stsb sick"),
         ({"sick"}, tests.PAIRS, (SNLI, SICK), "SICK-R", "STS-B", "stsb"),
+        ({"stsb", "sick"}, tests.PAIRS + tests.YEARS, (STSB, SNLI, SICK), "graded SNLI, SICK-R",
+         "STS12, STS13, STS14, STS15, STS16", "sts12-16"),
+        ({"sick", "sts12-16"}, tests.PAIRS + tests.YEARS, (SNLI, SICK, *tests.YEARS),
+         "SICK-R, STS12, STS13, STS14, STS15, STS16", "STS-B", "stsb"),
         ({"stsb", "sick", "sts12-16", "cranfield"}, EVERY, (*tests.PAIRS, "STS12-16", "Cranfield"),
          "graded SNLI, SICK-R, STS12-16, Cranfield", "SciFact", "scifact"),
     ],
@@ -171,3 +175,25 @@ def test_a_moved_claim_is_judged_by_the_other_tests_rows():
 def test_names_of_parts_and_metrics():
     assert (tests.metric(STSB), tests.metric(SNLI, "dev")) == ("STS-B spearman", "graded SNLI dev spearman")
     assert {"STS-B dev", "graded SNLI dev", "graded SNLI", "SICK-R", "STS12-16", "said"} <= adapting.SETS.keys()
+
+
+def test_a_year_of_semeval_is_its_subsets_put_together(monkeypatch):
+    a, b, other = (texts.Pairs([x], [x + "'"], [float(i)]) for i, x in enumerate("abc"))
+    monkeypatch.setattr(texts, "pairs", lambda name: {"2012 MSRpar": a, "2013 FNWN": other, "2012 OnWN": b})
+    assert tests.pairs("STS12") == texts.Pairs(["a", "b"], ["a'", "b'"], [0.0, 1.0])
+    assert tests.pairs("STS13") == other
+    monkeypatch.setattr(texts, "pairs", lambda name: {"2012": a, "2013": b})  # as the hub has them
+    assert tests.pairs("STS13") == b
+
+
+def test_the_years_are_those_that_were_published(shared):
+    assert [len(tests.pairs(year)) for year in tests.YEARS] == [3108, 1500, 3750, 3000, 1186]
+
+
+def test_an_encoder_can_be_asked_other_tests_than_its_task_s(snli_alone, monkeypatch):
+    task = Sentences(**snli_alone, most=7)
+    monkeypatch.setattr(texts, "pairs", lambda name: {f"20{year} a": SPLIT for year in range(12, 17)})
+    found = task.scored(task.encoder(0), ("STS12", "STS16"))
+    assert set(found.metric) == {"STS12 spearman", "STS16 spearman"}
+    assert set(found.n) == {7}
+    assert set(found.layer) == {1, 2}

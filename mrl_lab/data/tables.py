@@ -52,15 +52,15 @@ def read(path: Path) -> Read:
     table = READERS[path.suffix](path)
     if not len(table):
         raise RequestError(f"{path} has no rows.")
-    labels, ids = _named(table, LABELS), _named(table, IDS)
-    listed = [name for name in _named(table, ROWS) if table[name].dtype.kind not in "iuf"]
+    labels, ids = named(table, LABELS), named(table, IDS)
+    listed = [name for name in named(table, ROWS) if table[name].dtype.kind not in "iuf"]
     if listed:
-        rows, left_out = _lists(path, table[_single(path, listed)]), {}
+        rows, left_out = _lists(path, table[single(path, listed)]), {}
     else:
         rows, left_out = _numbers(path, table.drop(columns=[*labels, *ids]))
         left_out |= dict.fromkeys(ids[1:], "names of rows, as is " + (ids[0] if ids else ""))
-    told = ", ".join(f"{name} ({why})" for name, why in left_out.items())
-    return Read(rows, _cells(table, _single(path, labels)), _cells(table, ids[0] if ids else None), left_out=told)
+    unused = ", ".join(f"{name} ({why})" for name, why in left_out.items())
+    return Read(rows, _cells(table, single(path, labels)), _cells(table, ids[0] if ids else None), left_out=unused)
 
 
 def texts(path: Path) -> tuple[list[str], list[str] | None]:
@@ -73,9 +73,9 @@ def texts(path: Path) -> tuple[list[str], list[str] | None]:
         table = READERS[path.suffix](path)
     except (OSError, ValueError, Warning) as error:
         raise RequestError(f"{path} cannot be read as {path.suffix} ({error}): save it again.") from error
-    said, ids, titles = _single(path, _named(table, TEXTS)), _named(table, IDS), _named(table, ("title",))
+    said, ids, titles = single(path, named(table, TEXTS)), named(table, IDS), named(table, ("title",))
     if said is None:
-        raise RequestError(f"{path} has no column {' or '.join(TEXTS)}; it has {_told(table.columns)}.")
+        raise RequestError(f"{path} has no column {' or '.join(TEXTS)}; it has {told(table.columns)}.")
     parts = [_cells(table, name) for name in (*titles[:1], said)]
     joined = [" ".join(str(part) for part in row if part) for row in zip(*parts, strict=True)]
     return joined, [str(name) for name in _cells(table, ids[0])] if ids else None
@@ -88,7 +88,7 @@ def _csv(path: Path) -> pd.DataFrame:
     numbers = [name for name in header if re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", name, re.IGNORECASE)]
     if not all(map(str.isdecimal, numbers)) or numbers != sorted(set(numbers), key=int):
         raise RequestError(f"{path}: the first line holds numbers; put a line with the names of the columns before it.")
-    text = dict.fromkeys([*_named(header, LABELS), *_named(header, IDS)], str)
+    text = dict.fromkeys([*named(header, LABELS), *named(header, IDS)], str)
     with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # lines longer than the header
         return pd.read_csv(path, dtype=text, keep_default_na=False, low_memory=False, index_col=False)
 
@@ -120,13 +120,18 @@ def _parquet(path: Path) -> pd.DataFrame:
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}
 
 
-def _named(columns: Iterable[str], names: tuple[str, ...]) -> list[str]:
-    """The columns that bear one of the names, in the order of the names; "doc_id" is an "id"."""
+def named(columns: Iterable[str], names: tuple[str, ...]) -> list[str]:
+    """Return the columns that bear one of the names, in the order of the names; "doc_id" is an "id"."""
     low = {column: str(column).strip().lower() for column in columns}
     return [c for name in names for c in low if low[c] == name or (name == "id" and low[c].endswith("_id"))]
 
 
-def _single(path: Path, names: list[str]) -> str | None:
+def single(path: Path, names: list[str]) -> str | None:
+    """Return the one name, None if there is none.
+
+    Raises:
+        RequestError: there are several.
+    """
     if len(names) > 1:
         raise RequestError(f"{path} has the columns {' and '.join(map(repr, names))}: keep the one that is meant.")
     return names[0] if names else None
@@ -180,7 +185,7 @@ def _numbers(path: Path, table: pd.DataFrame) -> tuple[np.ndarray, dict[str, str
         raise RequestError(f"{path}: column {broken[0]!r} holds no numbers, though {numbered[0]!r} does: mend it.")
     kept = [dims[name] for name in dims if name not in why]
     if not kept:
-        raise RequestError(f"{path} has no {' or '.join(ROWS)}, nor columns of numbers; it has {_told(table.columns)}.")
+        raise RequestError(f"{path} has no {' or '.join(ROWS)}, nor columns of numbers; it has {told(table.columns)}.")
     return np.stack(kept, 1), why
 
 
@@ -217,6 +222,7 @@ def _stem(name: object) -> str | None:
     return None if found is None else found[1]
 
 
-def _told(names: Iterable[object]) -> str:
+def told(names: Iterable[object]) -> str:
+    """Return names as a list for a person, its end left out where it is long."""
     names = list(map(str, names))
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -159,14 +159,18 @@ class SentenceEncoder(nn.Module):
         self.train(was_training)
         return states
 
-    @torch.no_grad()
     def vectors(self, texts: Sequence[str], batch: int = 64, *, side: str | None = None) -> Tensor:
         """Return the model's own vectors (n, width): sentence-transformers' ``encode``, head and its cut included.
 
         Args:
             side: as in :meth:`encode`; sentence-transformers' ``encode_query`` and ``encode_document``.
         """
-        pooled, was_training = self.encode(texts, batch, side=side)[:, -1], self.training
+        return self.finished(self.encode(texts, batch, side=side)[:, -1])
+
+    @torch.no_grad()
+    def finished(self, pooled: Tensor) -> Tensor:
+        """Return pooled states (n, d) of a layer as vectors (n, width), on the CPU: through the head, and its cut."""
+        was_training = self.training
         z = through(self.eval().head, pooled.to(next(self.parameters()).device))
         self.train(was_training)
         return z[:, : self.manner.dim].cpu()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrl_lab import parameters
-from mrl_lab.data import catalogue, fetch, places, searched
+from mrl_lab.data import catalogue, fetch, places, searched, triplets
 from mrl_lab.errors import RequestError
 from mrl_lab.parameters import Parameter, Value
 from mrl_lab.report.notebooks import Notebook
@@ -96,9 +96,11 @@ def check_own(notebook: Notebook, setting: Setting) -> None:
     known = parameters.named(notebook.parameters)
     if "vectors" in known:  # its files and folders go together, and are checked together
         searched.check({name: setting[name] for name in searched.GIVEN if name in known})
+    if "triplets" in known:
+        triplets.check({name: setting[name] for name in triplets.GIVEN})
     for name, parameter in known.items():
         paths, value = parameter.rule.path if parameter.rule else (), setting[name]
-        if "vectors" in known and name in searched.GIVEN and name != "model":
+        if "vectors" in known and name in (*searched.GIVEN, "triplets") and name != "model":
             continue
         if "file" in paths and os.path.isfile(str(value)):
             from mrl_lab import data

@@ -13,9 +13,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from mrl_lab import score, stats
@@ -65,6 +67,19 @@ def losses(
         told = {m: f"{one.mean:.1f} [{one.low:.1f}, {one.high:.1f}]" for m, one in lost.items()}
         rows.append({"way": way} | {f"{m} numbers": told.get(m, "–") for m in sizes})
     return pd.DataFrame(rows)
+
+
+def gains(found: Sequence[Cells], of: str, minus: str, sizes: Sequence[int], form: str = "float32") -> pd.DataFrame:
+    """Return what one way has over another at each size, in points, with its interval over the same questions.
+
+    Args:
+        found: cells of each seed; a question counts with the mean of its criterion over the seeds.
+    """
+    mean = lambda way, m: torch.stack([seed[way, form, m] for seed in found]).double().mean(0)  # noqa: E731
+    gained = {m: loss(mean(of, m), mean(minus, m)) for m in sizes}
+    return pd.DataFrame(
+        [{"dim": m, f"{of} − {minus}": one.mean, "low": one.low, "high": one.high} for m, one in gained.items()]
+    )
 
 
 # ------------------------------------------------------------------------------------------------ nested?
@@ -133,14 +148,19 @@ def choices(found: Cells, whole: Tensor, ways: Mapping[str, Way | Codes], tolera
     rows = []
     for way, form in dict.fromkeys((way, form) for way, form, _ in found):
         sizes = {m: q for (w, f, m), q in found.items() if (w, f) == (way, form)}
-        rows.append({"way": way, "form": form} | _walk(sizes, whole, tolerance))
+        rows.append({"way": way, "form": form} | walked(sizes, whole, tolerance))
         stored = "float32" if form == RERANKED else form
         rows[-1]["bytes"] = ways[way].bytes(rows[-1]["dim"], stored) if rows[-1]["dim"] else None
     columns = ["dim", "bytes", "next", "questions more"]
     return pd.DataFrame(rows).astype(dict.fromkeys(columns, "Int64"))
 
 
-def _walk(sizes: Mapping[int, Tensor], whole: Tensor, tolerance: float) -> dict[str, object]:
+def walked(sizes: Mapping[Any, Tensor], whole: Tensor, tolerance: float) -> dict[str, Any]:
+    """Return the last size, from the largest down, that holds on the questions that choose; a column of `choices` each.
+
+    Args:
+        sizes: {size, or (layer, dims): the criterion by question (Q,)}. whole: what they are held against (Q,).
+    """
     choosing, held_out = halves(len(whole))
     row: dict[str, object] = {"dim": None}
     for m in sorted(sizes, reverse=True):

@@ -23,6 +23,7 @@ def leave(
     sizes: Sequence[int],
     scores: pd.DataFrame,
     folder: Path,
+    trained: str = "",
 ) -> Path:
     """Save what was recommended below ``folder``: the model cut to ``best["dim"]``, or for vectors alone the matrix.
 
@@ -30,6 +31,7 @@ def leave(
         model: that made the vectors, as :func:`mrl_lab.study.vectors.opened` was given it.
         way: one that is a matrix, or nothing at all. sizes: that were tried; those up to the kept one are named.
         scores: rows of the tidy table; those of this way in float32 stand in the card.
+        trained: how the model was fine-tuned for being cut, if it was.
 
     Raises:
         RequestError: as :func:`mrl_lab.export.model` and :func:`mrl_lab.export.vectors`.
@@ -41,4 +43,5 @@ def leave(
         return export.vectors(torch.eye(mine.d) if way.matrix is None else way.matrix, folder, dim, **how)
     said = list(dict.fromkeys(mine.texts or ()))[:SHOWN]
     tried = {"texts": said} if len(said) >= 3 else {}
-    return export.model(pretrained(place_of(model)[0]), folder, dim, matrix=way.matrix, **how, **tried)
+    encoder = pretrained(place_of(model)[0])
+    return export.model(encoder, folder, dim, matrix=way.matrix, trained=trained, **how, **tried)

@@ -107,6 +107,7 @@ class Way:
         return -(-m // 8) if form in BITS else stored_bytes(m, 1 if form == "int8" else 4)
 
 
+LAST = -1  # a model's last layer, wherever it is
 BITS = ("binary", "signs")  # forms of one bit a number
 
 
@@ -142,12 +143,28 @@ def opened(given: Mapping[str, str], length: int | None = None, most: int | None
     found = searched(given)
     if isinstance(found.documents, Vectors):
         return _collected(found, found.documents.z, found.queries and found.queries.z)
+    return by_layer(given, (LAST,), length, most)[LAST]
+
+
+def by_layer(
+    given: Mapping[str, str], layers: Sequence[int], length: int | None = None, most: int | None = None
+) -> dict[int, Collection]:
+    """Return the collection of texts that a request names as each of a model's layers sees it, from one encoding.
+
+    Args: as in :func:`opened`; layer n's vectors are those of a model that is stopped there.
+
+    Raises:
+        RequestError: as :func:`opened`.
+    """
+    found = searched(given)
     found = found if most is None else at_most(found, most)
     weights, provenance = place_of(given.get("model", MINILM))
     sides = ((found.documents, "document"), (found.queries, "query"), (found.learners, "query"))
-    z = [encoded(weights, some, side, length)["z"] if some is not None and len(some) else None for some, side in sides]
+    asked = [(some, side) if some is not None and len(some) else None for some, side in sides]
+    z = [encoded(weights, *one, length, tuple(layers)) if one else {} for one in asked]
     made_of = [list(provenance), length, [some is not None and some.key for some, _ in sides]]
-    return replace(_collected(found, *z, key=made_of), weights=provenance)
+    collected = {n: _collected(found, *(of.get(str(n)) for of in z), key=[*made_of, n]) for n in layers}
+    return {n: replace(one, weights=provenance) for n, one in collected.items()}
 
 
 def place_of(model: str) -> tuple[Path | str, list[dict[str, str]]]:
@@ -163,9 +180,15 @@ def place_of(model: str) -> tuple[Path | str, list[dict[str, str]]]:
 
 
 @kept
-def encoded(weights: Path | str, said: Texts, side: str, length: int | None) -> dict[str, Tensor]:
-    """Return the model's own vectors of texts: {"z": (n, d)}, with the prompt of a "query" or a "document"."""
-    return {"z": pretrained(weights, length=length).vectors(list(said.texts), side=side)}
+def encoded(
+    weights: Path | str, said: Texts, side: str, length: int | None, layers: tuple[int, ...] = (LAST,)
+) -> dict[str, Tensor]:
+    """Return the model's own vectors of texts, {layer: (n, d)}, with the prompt of a "query" or a "document"."""
+    model = pretrained(weights, length=length)
+    if set(layers) - {LAST, model.layers}:
+        model.check_layers()
+    states = model.encode(list(said.texts), side=side)  # (n, N+1, d)
+    return {str(n): model.finished(states[:, n]) for n in layers}
 
 
 def _collected(

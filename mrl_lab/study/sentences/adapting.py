@@ -87,19 +87,12 @@ def _similar(test: str, part: str) -> Callable[[SentenceEncoder, Adapted], Found
 
 
 def _semeval(encoder: SentenceEncoder, task: Adapted) -> Found:
-    """Spearman of each year of STS 2012 to 2016 in the "all" setting.
-
-    Its subsets put together, and one correlation of all pairs; the mean of the subsets' own correlations is another
-    number, and usually a higher one.
-    """
+    """Spearman of each year of SemEval's, over all of its pairs."""
     found: Found = {}
-    subsets = texts.pairs("sts12-16")
-    for year in sorted({name.split()[0] for name in subsets}):
-        chosen = [pairs for name, pairs in subsets.items() if name.startswith(year)]
-        sides = [encode_each(encoder, pairs.sentence1, pairs.sentence2) for pairs in chosen]
-        x, y = (torch.cat(side) for side in zip(*sides, strict=True))
-        gold, metric = [value for pairs in chosen for value in pairs.score], f"STS{year[2:]} spearman"
-        found |= {metric: score.spearman_grid(x, y, gold, task.sizes), f"n {metric}": torch.tensor(len(gold))}
+    for year in tests.YEARS:
+        pairs, metric = tests.pairs(year), tests.metric(year)
+        x, y = encode_each(encoder, pairs.sentence1, pairs.sentence2)
+        found |= {metric: score.spearman_grid(x, y, pairs.score, task.sizes), f"n {metric}": torch.tensor(len(x))}
     return found
 
 

@@ -136,7 +136,12 @@ class Sentences:
         encoder, cut = module.encoder.to(choose().device), getattr(module, "cut", None)
         if split == "validation":
             return self.chosen_by(self.grid(encoder, self.tests[0], "dev")[0], cut)
-        return self.table({tests.metric(test): self.grid(encoder, test) for test in self.tests}, cut)
+        return self.scored(encoder, self.tests, cut)
+
+    def scored(self, encoder: SentenceEncoder, among: Sequence[str], cut: Sequence[int] | None = None) -> pd.DataFrame:
+        """Return Spearman of an encoder on some tests, a row a layer, width and test."""
+        encoder = encoder.to(choose().device)
+        return self.table({tests.metric(test): self.grid(encoder, test) for test in among}, cut)
 
     def grid(self, encoder: SentenceEncoder, test: str, part: str = "test") -> tuple[Tensor, int]:
         """Return Spearman of every layer and width (N+1, |M|) on a test's part, and its number of pairs."""
@@ -204,7 +209,7 @@ def _rows(backbone: str, count: int, words: int, length: int) -> TextRows:
 @cache
 def opened(backbone: str) -> tuple[SentenceEncoder, str]:
     """Return a model made elsewhere, and the SHA-256 of its weights (and of its pooling and prompts, if not plain)."""
-    found = pretrained(places.ensure(MINILM).folder if backbone == MINILM else backbone, length=READ)
+    found = pretrained(_place(backbone), length=READ)
     found.check_layers()
     total = hashlib.sha256()
     for name, weight in sorted(found.state_dict().items()):
@@ -213,6 +218,16 @@ def opened(backbone: str) -> tuple[SentenceEncoder, str]:
     if prompts or found.pooling != "mean":  # else the weights alone say what the states are
         total.update(repr((found.pooling, prompts, found.manner.default)).encode())
     return found, total.hexdigest()
+
+
+@cache
+def whole(backbone: str) -> SentenceEncoder:
+    """Return a model made elsewhere as it came: it reads as much of a text as it does there."""
+    return pretrained(_place(backbone))
+
+
+def _place(backbone: str) -> Path | str:
+    return places.ensure(MINILM).folder if backbone == MINILM else backbone
 
 
 def provenance(backbone: str) -> list[dict[str, str]]:

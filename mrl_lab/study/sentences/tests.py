@@ -5,7 +5,8 @@
 | STS-B | how similar two sentences are, 0 to 5 | by itself |
 | graded SNLI | whether one follows from the other, five people each: a grade from 0 to 1 | with what is trained on |
 | SICK-R | how related two sentences are, 1 to 5 | by itself |
-| STS12-16, SciFact, Cranfield | similarity by year; which texts answer a query | by themselves |
+| STS12 to STS16 | how similar two sentences are, 0 to 5: SemEval's tasks by year | by themselves |
+| SciFact, Cranfield | which texts answer a query | by themselves |
 
 STS-B judges where it is here: what is published is of it. Where it is not, graded SNLI judges, and claims say so. A
 test that is not here is left out, and :func:`said` says which, and how to get it.
@@ -21,9 +22,11 @@ from mrl_lab.data.texts import Pairs
 
 STSB, SNLI, SICK = "STS-B", "graded SNLI", "SICK-R"
 PAIRS = (STSB, SNLI, SICK)  # the first that is here judges
+YEARS = tuple(f"STS{year}" for year in range(12, 17))  # have no dev pairs
 SEARCHED = ("SciFact", "Cranfield")
 FURTHER = ("STS12-16", *SEARCHED)
 SOURCES = {STSB: "stsb", SNLI: "snli", SICK: "sick"} | {test: test.lower() for test in FURTHER}
+SOURCES |= dict.fromkeys(YEARS, "sts12-16")
 ABOUT = {
     STSB: "STS-B, sentence pairs and how similar people find them, from 0 to 5",
     SNLI: "graded SNLI: SNLI's own test pairs, each labelled by five people, whose labels are averaged (entailment 1, "
@@ -46,7 +49,7 @@ def said(among: Sequence[str] = PAIRS, lacking: Sequence[str] = ()) -> str:
     absent = [test for test in among if test not in (judge, *beside)]
     lines = [f"Judged on {ABOUT[judge]}." + (f" Beside it: {', '.join(beside)}." if beside else "")]
     if absent or lacking:
-        get = " ".join([*(SOURCES[test] for test in absent), *lacking])
+        get = " ".join(dict.fromkeys([*(SOURCES[test] for test in absent), *lacking]))
         left_out = f"**Left out**, since not on this machine: {', '.join([*absent, *lacking])}."
         lines.append(f"{left_out} To have it here: `mrl-lab data get {get}`.")
     return "\n\n".join(lines)
@@ -63,8 +66,17 @@ def name(test: str, part: str) -> str:
 
 
 def pairs(test: str, part: str = "test") -> Pairs:
-    """Return the pairs of a test's part, dev or test."""
-    return texts.pairs(SOURCES[test])[part]
+    """Return the pairs of a test's part, dev or test.
+
+    A year of SemEval is in the "all" setting: its subsets put together, for one correlation of all pairs. The mean of
+    the subsets' own correlations is another number, and usually a higher one.
+    """
+    found = texts.pairs(SOURCES[test])
+    if test not in YEARS:
+        return found[part]
+    subsets = [some for name, some in found.items() if name.startswith(f"20{test.removeprefix('STS')}")]
+    columns = ("sentence1", "sentence2", "score")
+    return Pairs(*([value for some in subsets for value in getattr(some, column)] for column in columns))
 
 
 def sentences(test: str, n: int) -> list[str]:
