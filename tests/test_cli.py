@@ -16,7 +16,7 @@ from small_notebooks import PATIENCE, alive, command, environment, setting, wait
 
 from mrl_lab import check, cli
 from mrl_lab.data import catalogue
-from mrl_lab.report import execute, faces, jobs, kernel, notebooks, record, worker
+from mrl_lab.report import cluster, execute, faces, jobs, kernel, notebooks, record, worker
 
 NOTES = """\
 from mrl_lab import runs
@@ -39,7 +39,6 @@ def folder(tmp_path, monkeypatch):
     write(tmp_path / "notebooks", "01_train", "x = 1", "rows = []\nif dim == 13:\n    rows[3]\n")
     write(tmp_path / "notebooks", "02_quick", "import os\nprint(os.environ['OMP_NUM_THREADS'])")
     monkeypatch.setenv("MRL_LAB_NOTEBOOKS", str(tmp_path / "notebooks"))
-    monkeypatch.setattr(execute, "APART", 0.1)
     return tmp_path
 
 
@@ -141,7 +140,7 @@ def test_finished_work_is_not_repeated_unless_asked_or_changed(folder, capsys):
 
 
 def test_a_grid_runs_side_by_side_and_shares_the_cores(folder, monkeypatch):
-    monkeypatch.setattr(execute, "cores", lambda: 6)
+    monkeypatch.setattr(cluster, "cores", lambda: 6)
     assert lab(folder, "run", "02", "--grid", "dim=8,16", "--jobs", "2") == 0
     for dim in (8, 16):
         notebook = nbformat.read(folder / "out" / "02_quick" / f"seconds-dim={dim}" / "notebook.ipynb", as_version=4)
