@@ -286,7 +286,7 @@ def perform(folder: Path, monkeypatch, failure: kernel.Failure | None, **broken:
     (folder / "out" / ".running").mkdir(parents=True)
     told = []
     parent = SimpleNamespace(lock=nullcontext(), undo=[])
-    worker.perform(job | {"fresh": False}, parent, lambda event, **more: told.append({"event": event} | more))
+    worker.perform(job | {"outdated": ""}, parent, lambda event, **more: told.append({"event": event} | more))
     return told
 
 

@@ -44,7 +44,8 @@ def order(job: Job, number: int, fresh: bool) -> dict:
     lab = {name: value for name, value in os.environ.items() if name.startswith("MRL_LAB_")}
     lab |= {"MRL_LAB_CACHE": str(files.cache_folder().absolute())} | ({"MRL_LAB_FRESH": "1"} if fresh else {})
     plain = json.loads(json.dumps(asdict(job), default=str))
-    return plain | {"number": number, "fresh": fresh, "cwd": os.getcwd(), "environment": lab}
+    outdated = record.read(job.folder).get("start") if fresh else ""
+    return plain | {"number": number, "outdated": outdated, "cwd": os.getcwd(), "environment": lab}
 
 
 def attend(order: dict, threads: int, tell: Tell, hold: Hold = lambda process: None) -> dict:
@@ -57,7 +58,7 @@ def attend(order: dict, threads: int, tell: Tell, hold: Hold = lambda process: N
     """
     number = {"number": order["number"]}
     place = Path(order["cwd"], order["out"], order["name"], order["tag"])
-    if record.is_done(place, order["key"]) and not order["fresh"]:
+    if record.is_done(place, order["key"], order["outdated"]):
         return {"event": "already"} | number
     last, began = {}, time.monotonic()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as noise:

@@ -18,13 +18,15 @@ from pathlib import Path
 from subprocess import Popen
 
 import dask.config
-from distributed import Client, Future, LocalCluster, Reschedule, Worker, WorkerPlugin, as_completed, get_worker
+import distributed
+from distributed import Client, Future, Status, Worker, WorkerPlugin
 
 from mrl_lab import files, source
 from mrl_lab.errors import RequestError
 from mrl_lab.report.attend import Tell, attend, cores, let_go
 
 ANSWER = 10  # seconds that a scheduler gets to answer
+BACK = 600  # seconds that one which was lost gets to come back
 HERE = {
     "n_workers": 1,
     "processes": False,
@@ -33,11 +35,13 @@ HERE = {
     "worker_dashboard_address": "127.0.0.1:0",
 }
 SAME = "start the scheduler and all workers from the same environment as this command, at the same path"
-LOST = "the cluster lost this job ({error}). Nothing half-written is left; the same command continues."
+LOST = "the cluster lost this job ({why}). Nothing half-written is left; the same command continues."
 
 
 def performed(orders: Sequence[dict], side_by_side: int, scheduler: str | None, tell: Tell) -> Iterator[dict]:
     """Yield the last event of each job as they come; ``tell`` those before, from a thread of its own.
+
+    When a scheduler is lost, and the jobs with it, those that are left are handed to the one that comes in its place.
 
     Args:
         side_by_side: how many at once on this machine, where there is no ``scheduler``.
@@ -45,22 +49,41 @@ def performed(orders: Sequence[dict], side_by_side: int, scheduler: str | None, 
     Raises:
         RequestError: the cluster does not answer, or one of its workers cannot do these jobs.
     """
-    request = f"mrl-lab-{uuid.uuid4().hex}"
+    left = {order["number"]: order for order in orders}
+    yield from _handed_out(left, side_by_side, scheduler, tell)
+    why = "it was cancelled"
+    while left and scheduler is not None:
+        tell({"event": "idle", "why": f"{scheduler} is lost, waiting for it to come back; jobs left: {len(left)}"})
+        try:
+            _await_answer(scheduler, BACK)
+            yield from _handed_out(left, side_by_side, scheduler, tell)
+        except RequestError as error:
+            why = str(error)
+            break
+    yield from (_lost(number, why) for number in left)
+
+
+def _handed_out(left: dict[int, dict], side_by_side: int, scheduler: str | None, tell: Tell) -> Iterator[dict]:
+    """Yield last events, and take their jobs out of ``left``; what is left in the end was lost with the scheduler."""
+    request, orders = f"mrl-lab-{uuid.uuid4().hex}", list(left.values())
     with _client(side_by_side, scheduler) as client, _foremen(client, request, orders):
         client.subscribe_topic(request, lambda event: tell(event[1]))
         if not client.nthreads():
             tell({"event": "idle", "why": f"{scheduler} has no workers yet, waiting for them"})
-        futures = [
-            client.submit(_perform, request, order, key=_key(request, order), resources={request: 1})
-            for order in orders
-        ]
-        number = {future.key: order["number"] for future, order in zip(futures, orders, strict=True)}
+        futures = {_key(request, order): _submitted(client, request, order) for order in orders}
+        numbers = {_key(request, order): order["number"] for order in orders}
         try:
-            for future in as_completed(futures):
-                yield _last(future, number[future.key])
+            for future in distributed.as_completed(futures.values()):
+                if not future.cancelled():
+                    del left[numbers[future.key]]
+                    yield _last(future, numbers[future.key])
         finally:
             if client.status == "running":
-                client.cancel(futures)
+                client.cancel(list(futures.values()))
+
+
+def _submitted(client: Client, request: str, order: dict) -> Future:
+    return client.submit(_perform, request, order, key=_key(request, order), resources={request: 1})
 
 
 def _key(request: str, order: dict) -> str:
@@ -68,37 +91,57 @@ def _key(request: str, order: dict) -> str:
 
 
 def _perform(request: str, order: dict) -> dict:
-    return get_worker().plugins[request].perform(order, _key(request, order))
+    return distributed.get_worker().plugins[request].perform(order, _key(request, order))
 
 
 def _last(future: Future, number: int) -> dict:
     try:
         return future.result()
     except Exception as error:  # a cell that fails is a result; this is a fault of what carries it
-        fault = LOST.format(error=f"{type(error).__name__}: {error}")
-        return {"event": "failed", "number": number, "error": fault}
+        return _lost(number, f"{type(error).__name__}: {error}")
+
+
+def _lost(number: int, why: str) -> dict:
+    return {"event": "failed", "number": number, "error": LOST.format(why=why)}
 
 
 @contextmanager
 def _client(side_by_side: int, scheduler: str | None) -> Iterator[Client]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what a person must know is said in our own words
-    if scheduler:
-        with _connected(scheduler) as client:
+    if scheduler is not None:
+        _await_answer(scheduler, ANSWER)
+        with Client(scheduler, timeout=ANSWER) as client:
             yield client
         return
     awake = dask.config.set({"distributed.scheduler.worker-ttl": None})  # however long a laptop sleeps
-    with awake, LocalCluster(threads_per_worker=side_by_side, **HERE) as cluster, Client(cluster) as client:
+    with awake, distributed.LocalCluster(threads_per_worker=side_by_side, **HERE) as cluster, Client(cluster) as client:
         yield client
 
 
-def _connected(scheduler: str) -> Client:
+def _await_answer(scheduler: str, seconds: float) -> None:
+    """Wait until a scheduler answers; Dask's own client waits without end for one that accepts and says nothing.
+
+    Raises:
+        RequestError: it did not within so many ``seconds``.
+    """
     try:
-        return Client(scheduler, timeout=ANSWER)
-    except (OSError, ValueError, TypeError) as error:
+        asyncio.run(_answer(scheduler, seconds))
+    except Exception as error:  # whatever a stranger at that port may say
         raise RequestError(
-            f"--scheduler {scheduler} does not answer ({error}). Give the address that `dask scheduler` prints, "
-            "such as tcp://host:8786."
+            f"--scheduler {scheduler} does not answer ({str(error) or f'{seconds} s'}). Give the address that "
+            "`dask scheduler` prints, such as tcp://host:8786."
         ) from None
+
+
+async def _answer(scheduler: str, seconds: float) -> None:
+    own = distributed.Security().get_connection_args("client")
+    async with asyncio.timeout(seconds):
+        while True:
+            with suppress(OSError):
+                async with asyncio.timeout(ANSWER), distributed.rpc(scheduler, connection_args=own) as there:
+                    await there.identity()
+                    return
+            await asyncio.sleep(0.5)
 
 
 # --------------------------------------------------------------------------------------------------- foremen
@@ -161,6 +204,8 @@ class Foreman(WorkerPlugin):
             worker.log_event(self.request, {"event": "refused", "why": str(error)})
             raise
         await worker.set_resources(**{self.request: worker.state.nthreads})
+        for status in (Status.paused, Status.running):  # so that the scheduler looks for jobs that nobody could have
+            worker.status = status
 
     def _check(self) -> None:
         if files.content(source.PACKAGE) != self.package:
@@ -186,7 +231,7 @@ class Foreman(WorkerPlugin):
         finally:
             self.processes.pop(key, None)
         if key in self.given_up:
-            raise Reschedule  # what an ended process leaves is not the job's result
+            raise distributed.Reschedule  # what an ended process leaves is not the job's result
         return event
 
     def transition(self, key: str, start: str, finish: str, **_: object) -> None:

@@ -54,7 +54,7 @@ def run(jobs: Sequence[Job], side_by_side: int = 1, fresh: bool = False, schedul
 
 def _performed(orders: Sequence[dict], side_by_side: int, scheduler: str | None, tell: Tell) -> Iterator[dict]:
     """Yield each job's last event; ``tell`` the others."""
-    if scheduler or min(side_by_side, len(orders)) > 1:
+    if scheduler is not None or min(side_by_side, len(orders)) > 1:
         from mrl_lab.report import cluster  # 0.6 s, and most requests are of one job
 
         return cluster.performed(orders, min(side_by_side, len(orders)), scheduler, tell)
