@@ -1,5 +1,6 @@
 """Reports on a cluster whose scheduler and workers are processes of their own: what dies, who is refused. No mock."""
 
+import os
 import shutil
 import signal
 import socket
@@ -9,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from small_notebooks import PATIENCE, alive, command, environment, wait_until, write
+from small_notebooks import PATIENCE, alive, command, wait_until, write
 
 from mrl_lab import cli, source
 from mrl_lab.report import cluster
@@ -33,7 +34,6 @@ class Ring:
         self.folder, self.started = folder, []
         monkeypatch.setenv("MRL_LAB_TEST_MARKS", str(folder / "marks.txt"))
         monkeypatch.setenv("MRL_LAB_NOTEBOOKS", str(folder / "notebooks"))
-        monkeypatch.setenv("PYTHONPATH", str(source.PACKAGE.parent))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -100,7 +100,7 @@ def other_package(folder: Path) -> dict[str, str]:
     shutil.copytree(source.PACKAGE, folder / "mrl_lab", ignore=shutil.ignore_patterns("__pycache__"))
     with (folder / "mrl_lab" / "cuts.py").open("a") as file:
         file.write("# changed\n")
-    return environment(folder) | {"PYTHONPATH": str(folder)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
 
 
 @pytest.mark.slow
