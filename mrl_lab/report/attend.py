@@ -16,10 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mrl_lab import files
 from mrl_lab.report import record
-from mrl_lab.report.jobs import Job
+
+if TYPE_CHECKING:  # a cluster's workers go without what a request needs
+    from mrl_lab.report.jobs import Job
 
 PATIENCE = 10.0  # seconds that a process gets to end by itself
 LAST = ("done", "already", "failed")

@@ -1,29 +1,30 @@
 """Jobs side by side by Dask: on threads of this process, or on the workers of any cluster, by its scheduler's address.
 
-Dask hands out the jobs, gives those of a worker that died to another, and carries what happens here. What it cannot
-know is what this lab asks of a worker, and what a job leaves running there: a :class:`Foreman` on every worker sees to
-both. A thread of a worker has one job at a time, which computes in a process of its own (:mod:`mrl_lab.report.attend`);
-so for one machine threads of this process are enough.
+Dask hands out the jobs, gives those of a worker that died to another, and carries what happens here. What it does not
+know, a :class:`mrl_lab.report.foreman.Foreman` on each worker sees to: which workers may have jobs, and what a job
+leaves running there. A thread of a worker has one job at a time, which computes in a process of its own
+(:mod:`mrl_lab.report.attend`); so for one machine threads of this process are enough.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from subprocess import Popen
 
 import dask.config
 import distributed
-from distributed import Client, Future, Status, Worker, WorkerPlugin
+from distributed import Client, Future
 
 from mrl_lab import files, source
 from mrl_lab.errors import RequestError
-from mrl_lab.report.attend import Tell, attend, cores, let_go
+from mrl_lab.report import foreman
+from mrl_lab.report.attend import Tell
+from mrl_lab.report.foreman import Foreman
 
 ANSWER = 10  # seconds that a scheduler gets to answer
 BACK = 600  # seconds that one which was lost gets to come back
@@ -34,7 +35,6 @@ HERE = {
     "dashboard_address": "127.0.0.1:0",  # Dask shows what it does to this machine alone
     "worker_dashboard_address": "127.0.0.1:0",
 }
-SAME = "start the scheduler and all workers from the same environment as this command, at the same path"
 LOST = "the cluster lost this job ({why}). Nothing half-written is left; the same command continues."
 
 
@@ -53,7 +53,7 @@ def performed(orders: Sequence[dict], side_by_side: int, scheduler: str | None, 
     yield from _handed_out(left, side_by_side, scheduler, tell)
     why = "it was cancelled"
     while left and scheduler is not None:
-        tell({"event": "idle", "why": f"{scheduler} is lost, waiting for it to come back; jobs left: {len(left)}"})
+        tell({"event": "idle", "why": f"{scheduler} is lost, waiting for it to come back; reports left: {len(left)}"})
         try:
             _await_answer(scheduler, BACK)
             yield from _handed_out(left, side_by_side, scheduler, tell)
@@ -64,34 +64,27 @@ def performed(orders: Sequence[dict], side_by_side: int, scheduler: str | None, 
 
 
 def _handed_out(left: dict[int, dict], side_by_side: int, scheduler: str | None, tell: Tell) -> Iterator[dict]:
-    """Yield last events, and take their jobs out of ``left``; what is left in the end was lost with the scheduler."""
+    """Yield last events, and take their jobs out of ``left``: what stays there was lost with the scheduler."""
     request, orders = f"mrl-lab-{uuid.uuid4().hex}", list(left.values())
-    with _client(side_by_side, scheduler) as client, _foremen(client, request, orders):
+    with _client(side_by_side, scheduler) as client, _foremen(client, request, orders, scheduler is not None):
         client.subscribe_topic(request, lambda event: tell(event[1]))
         if not client.nthreads():
             tell({"event": "idle", "why": f"{scheduler} has no workers yet, waiting for them"})
-        futures = {_key(request, order): _submitted(client, request, order) for order in orders}
-        numbers = {_key(request, order): order["number"] for order in orders}
+        futures = [_submitted(client, request, order) for order in orders]
+        numbers = {future.key: order["number"] for future, order in zip(futures, orders, strict=True)}
         try:
-            for future in distributed.as_completed(futures.values()):
+            for future in distributed.as_completed(futures):
                 if not future.cancelled():
                     del left[numbers[future.key]]
                     yield _last(future, numbers[future.key])
         finally:
             if client.status == "running":
-                client.cancel(list(futures.values()))
+                client.cancel(futures)
 
 
 def _submitted(client: Client, request: str, order: dict) -> Future:
-    return client.submit(_perform, request, order, key=_key(request, order), resources={request: 1})
-
-
-def _key(request: str, order: dict) -> str:
-    return f"{order['name']}-{order['tag']}-{request}"
-
-
-def _perform(request: str, order: dict) -> dict:
-    return distributed.get_worker().plugins[request].perform(order, _key(request, order))
+    key = f"{order['name']}-{order['tag']}-{request}"
+    return client.submit(foreman.perform, request, order, key, key=key, resources={request: 1})
 
 
 def _last(future: Future, number: int) -> dict:
@@ -103,6 +96,9 @@ def _last(future: Future, number: int) -> dict:
 
 def _lost(number: int, why: str) -> dict:
     return {"event": "failed", "number": number, "error": LOST.format(why=why)}
+
+
+# ------------------------------------------------------------------------------------------------ the scheduler
 
 
 @contextmanager
@@ -144,35 +140,48 @@ async def _answer(scheduler: str, seconds: float) -> None:
             await asyncio.sleep(0.5)
 
 
-# --------------------------------------------------------------------------------------------------- foremen
+# -------------------------------------------------------------------------------------------------- the workers
 
 
 @contextmanager
-def _foremen(client: Client, request: str, orders: Sequence[dict]) -> Iterator[None]:
-    """Have a foreman on each worker, also on those that come later; at the end they end what still runs."""
-    with _tokens(request, orders) as tokens:
-        needed = {str(file): files.digest(file) for file in (*tokens, *(Path(o["notebook"]) for o in orders))}
+def _foremen(client: Client, request: str, orders: Sequence[dict], elsewhere: bool) -> Iterator[None]:
+    """Have a foreman on each worker, also on those that come later; at the end they end what still runs.
+
+    Args:
+        elsewhere: the workers may be on other machines.
+    """
+    with _tokens(request, _written(orders) if elsewhere else ()) as tokens:
+        read = (*tokens, *(Path(order["notebook"]) for order in orders))
+        package, needed = files.content(source.PACKAGE), {str(file): files.digest(file) for file in read}
         try:
-            _engage(client, Foreman(request, files.content(source.PACKAGE), needed))
+            _engage(client, Foreman(request, package, needed, _stood_in()))
             yield
         finally:
             with suppress(Exception):  # a cluster that is lost, and whose workers end what they do by themselves
                 client.unregister_worker_plugin(request)
 
 
-def _engage(client: Client, foreman: Foreman) -> None:
+def _engage(client: Client, one: Foreman) -> None:
     try:
-        client.register_plugin(foreman, name=foreman.request)
+        client.register_plugin(one, name=one.request)
     except RequestError:
         raise
     except Exception as error:  # of a worker whose package is so different that it has no foremen
-        raise RequestError(f"a worker cannot do these jobs ({error!r}): {SAME}.") from None
+        raise RequestError(f"a worker cannot do these jobs ({error!r}): {foreman.SAME}.") from None
+
+
+def _written(orders: Sequence[dict]) -> set[Path]:
+    return {Path(order["out"]).absolute() / ".running" for order in orders} | {files.cache_folder().absolute()}
+
+
+def _stood_in() -> list[str]:
+    data = os.environ.get("MRL_LAB_DATA")
+    return [os.getcwd(), *([os.path.abspath(data)] if data else [])]
 
 
 @contextmanager
-def _tokens(request: str, orders: Sequence[dict]) -> Iterator[list[Path]]:
+def _tokens(request: str, folders: Iterable[Path]) -> Iterator[list[Path]]:
     """Write a file of this request's own into each folder that the workers must share."""
-    folders = {Path(order["out"]).absolute() / ".running" for order in orders} | {files.cache_folder().absolute()}
     tokens = [folder / f"{request}.token" for folder in sorted(folders)]
     try:
         for token in tokens:
@@ -182,71 +191,3 @@ def _tokens(request: str, orders: Sequence[dict]) -> Iterator[list[Path]]:
     finally:
         for token in tokens:
             token.unlink(missing_ok=True)
-
-
-class Foreman(WorkerPlugin):
-    """On a worker: lets it have a request's jobs if it can do them, and ends those that were given up.
-
-    Args:
-        package: SHA-256 over the package where the request was made.
-        needed: {file: SHA-256} of what a worker must be able to read.
-    """
-
-    def __init__(self, request: str, package: str, needed: dict[str, str]) -> None:
-        self.request, self.package, self.needed = request, package, needed
-
-    async def setup(self, worker: Worker) -> None:
-        """Look whether this worker can do the jobs; only then they are sent here."""
-        self.worker, self.processes, self.given_up = worker, {}, set()
-        try:
-            self._check()
-        except RequestError as error:
-            worker.log_event(self.request, {"event": "refused", "why": str(error)})
-            raise
-        await worker.set_resources(**{self.request: worker.state.nthreads})
-        for status in (Status.paused, Status.running):  # so that the scheduler looks for jobs that nobody could have
-            worker.status = status
-
-    def _check(self) -> None:
-        if files.content(source.PACKAGE) != self.package:
-            raise RequestError(f"worker {self.worker.address} has another version of this package: {SAME}.")
-        for name, digest in self.needed.items():
-            if not Path(name).is_file() or files.digest(Path(name)) != digest:
-                raise RequestError(
-                    f"worker {self.worker.address} does not find {name} as it is here: --out, the cache "
-                    "(MRL_LAB_CACHE) and the notebooks must be on a disk that all workers share, at the same path."
-                )
-
-    def perform(self, order: dict, key: str) -> dict:
-        """Do a job, in one of the worker's threads, and return its last event."""
-
-        def hold(process: Popen) -> None:
-            self.processes[key] = process
-            if key in self.given_up:
-                let_go(process)
-
-        threads = max(1, cores() // self.worker.state.nthreads)
-        try:
-            event = attend(order, threads, partial(self.worker.log_event, self.request), hold)
-        finally:
-            self.processes.pop(key, None)
-        if key in self.given_up:
-            raise distributed.Reschedule  # what an ended process leaves is not the job's result
-        return event
-
-    def transition(self, key: str, start: str, finish: str, **_: object) -> None:
-        """End the process of a job that Dask takes back: its request was stopped, or is gone."""
-        if (start, finish) == ("executing", "released"):
-            self._give_up(key)
-
-    async def teardown(self, worker: Worker) -> None:
-        """End all processes, and wait until they have."""
-        for key in list(self.processes):
-            self._give_up(key)
-        while self.processes:
-            await asyncio.sleep(0.05)
-
-    def _give_up(self, key: str) -> None:
-        self.given_up.add(key)
-        if key in self.processes:
-            let_go(self.processes[key])
