@@ -103,7 +103,8 @@ def _lost(number: int, why: str) -> dict:
 
 @contextmanager
 def _client(side_by_side: int, scheduler: str | None) -> Iterator[Client]:
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what a person must know is said in our own words
+    for name in ("distributed", "distributed.client"):  # what a person must know is said in our own words
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if scheduler is not None:
         _await_answer(scheduler, ANSWER)
         with Client(scheduler, timeout=ANSWER) as client:
@@ -157,8 +158,9 @@ def _foremen(client: Client, request: str, orders: Sequence[dict], elsewhere: bo
             _engage(client, Foreman(request, package, needed, _stood_in()))
             yield
         finally:
-            with suppress(Exception):  # a cluster that is lost, and whose workers end what they do by themselves
-                client.unregister_worker_plugin(request)
+            if client.status == "running":  # the workers of a cluster that is lost end what they do by themselves
+                with suppress(Exception):
+                    client.unregister_worker_plugin(request)
 
 
 def _engage(client: Client, one: Foreman) -> None:
