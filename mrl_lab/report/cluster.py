@@ -84,7 +84,8 @@ def _handed_out(left: dict[int, dict], side_by_side: int, scheduler: str | None,
 
 def _submitted(client: Client, request: str, order: dict) -> Future:
     key = f"{order['name']}-{order['tag']}-{request}"
-    return client.submit(foreman.perform, request, order, key, key=key, resources={request: 1})
+    in_turn = {"priority": -order["number"], "resources": {request: 1}}
+    return client.submit(foreman.perform, request, order, key, key=key, **in_turn)
 
 
 def _last(future: Future, number: int) -> dict:
