@@ -7,7 +7,7 @@ JOBS   ?= $(if $(filter seconds,$(BUDGET)),2,1)
 TORCH  ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Threads that wait go to sleep soon, so that a busy machine does not stall them: see mrl_lab/report/execute.py.
+# Threads that wait go to sleep soon, so that a busy machine does not stall them: see mrl_lab/report/attend.py.
 export GOMP_SPINCOUNT ?= 3000
 
 .PHONY: help reports test lint lab readme fresh clean

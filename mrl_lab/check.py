@@ -145,7 +145,7 @@ def device() -> Line:
 
 def threads() -> Line:
     """How many cores it will use."""
-    from mrl_lab.report.execute import cores
+    from mrl_lab.report.attend import cores
 
     return True, f"{cores()} cores to use (OMP_NUM_THREADS lowers it)"
 

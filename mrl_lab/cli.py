@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   mrl-lab run 01                                   one notebook, at budget seconds
   mrl-lab run --all --budget minutes --jobs 2      all of them, two at a time
   mrl-lab run 01 -p dim 32 --grid seeds=3,5        one page for each point of the grid
+  mrl-lab run --all --scheduler tcp://host:8786    on the workers of a Dask cluster
 
 exit status: 0 done, 1 a notebook failed or a check did, 2 the request was wrong (nothing was run), 130 stopped"""
 
@@ -82,7 +83,9 @@ def _parser() -> Parser:
     run.add_argument("--budget", metavar="B", help="the one dial: the same as -p budget B")
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
     run.add_argument("--grid", action="append", default=[], metavar="NAME=V1,V2", help="run each of these values")
-    run.add_argument("--jobs", type=int, default=1, metavar="N", help="how many at once; they share the cores (1)")
+    beside = run.add_mutually_exclusive_group()
+    beside.add_argument("--jobs", type=int, default=1, metavar="N", help="how many at once; they share the cores (1)")
+    beside.add_argument("--scheduler", metavar="ADDRESS", help="run on the Dask cluster whose scheduler is there")
     run.add_argument("--out", **out)
     run.add_argument("--fresh", action="store_true", help="do not reuse finished runs or cached results")
     command("pages", _pages, "render pages and the index again").add_argument("--out", **out)
@@ -192,7 +195,7 @@ def _run(asked: argparse.Namespace) -> int:
     for line in planned.seen.without:
         print(line, flush=True)
     _warn(left_out)
-    outcomes = execute.run(planned.jobs, asked.jobs, asked.fresh)
+    outcomes = execute.run(planned.jobs, asked.jobs, asked.fresh, asked.scheduler)
     failed = [o for o in outcomes if o.event == "failed"]
     for outcome in failed:
         print(_failure(outcome, asked.out), file=sys.stderr)

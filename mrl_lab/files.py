@@ -58,7 +58,8 @@ def _of_state(path: Path, size: int, changed: int) -> str:
 
 
 def content(path: Path) -> str:
-    """Return a SHA-256 over a file, or over the names and contents of all files below a folder, hidden ones left out.
+    """Return a SHA-256 over a file, or over the names and contents of all files below a folder, without hidden
+    ones and Python's caches.
 
     Raises:
         RequestError: there is nothing at ``path``.
@@ -68,6 +69,10 @@ def content(path: Path) -> str:
     if not path.is_dir():
         raise RequestError(f"there is no file or folder {path}.")
     below = {file.relative_to(path): file for file in path.rglob("*") if file.is_file()}
-    shown = {name.as_posix(): file for name, file in below.items() if not any(p.startswith(".") for p in name.parts)}
+    shown = {name.as_posix(): file for name, file in below.items() if not any(_aside(p) for p in name.parts)}
     lines = [f"{digest(file)}  {name}\n" for name, file in sorted(shown.items())]
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _aside(part: str) -> bool:
+    return part.startswith(".") or part == "__pycache__"

@@ -16,7 +16,7 @@ from small_notebooks import PATIENCE, alive, command, environment, setting, wait
 
 from mrl_lab import check, cli
 from mrl_lab.data import catalogue
-from mrl_lab.report import execute, faces, jobs, kernel, notebooks, record, worker
+from mrl_lab.report import execute, faces, foreman, jobs, kernel, notebooks, record, worker
 
 NOTES = """\
 from mrl_lab import runs
@@ -27,8 +27,9 @@ run.save_scores(pd.DataFrame([{"method": "MRL", "dim": dim, "metric": "top-1", "
 
 WAIT = """\
 import os, pathlib, time
-pathlib.Path(os.environ["PID"] + ".part").write_text(str(os.getpid()))
-os.rename(os.environ["PID"] + ".part", os.environ["PID"])
+file = f"{os.environ['PID']}-{dim}"
+pathlib.Path(f"{file}.part").write_text(str(os.getpid()))
+os.rename(f"{file}.part", file)
 time.sleep(60)"""
 
 
@@ -39,7 +40,6 @@ def folder(tmp_path, monkeypatch):
     write(tmp_path / "notebooks", "01_train", "x = 1", "rows = []\nif dim == 13:\n    rows[3]\n")
     write(tmp_path / "notebooks", "02_quick", "import os\nprint(os.environ['OMP_NUM_THREADS'])")
     monkeypatch.setenv("MRL_LAB_NOTEBOOKS", str(tmp_path / "notebooks"))
-    monkeypatch.setattr(execute, "APART", 0.1)
     return tmp_path
 
 
@@ -70,7 +70,7 @@ def test_list_for_programs(folder, capsys):
 
 
 def test_list_is_quick_and_loads_nothing_heavy(folder):
-    heavy = "('torch', 'pandas', 'nbformat', 'papermill', 'matplotlib', 'packaging')"
+    heavy = "('torch', 'pandas', 'nbformat', 'papermill', 'matplotlib', 'packaging', 'dask')"
     code = f"import sys; from mrl_lab.cli import main; main(['list']); print(*(m for m in {heavy} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == ""
@@ -141,7 +141,7 @@ def test_finished_work_is_not_repeated_unless_asked_or_changed(folder, capsys):
 
 
 def test_a_grid_runs_side_by_side_and_shares_the_cores(folder, monkeypatch):
-    monkeypatch.setattr(execute, "cores", lambda: 6)
+    monkeypatch.setattr(foreman, "cores", lambda: 6)
     assert lab(folder, "run", "02", "--grid", "dim=8,16", "--jobs", "2") == 0
     for dim in (8, 16):
         notebook = nbformat.read(folder / "out" / "02_quick" / f"seconds-dim={dim}" / "notebook.ipynb", as_version=4)
@@ -245,22 +245,34 @@ def test_pages_renders_again_from_finished_runs(folder, capsys):
     assert (folder / "out" / "index.html").is_file()
 
 
-def test_ctrl_c_ends_everything_and_leaves_nothing(folder):
+@pytest.mark.parametrize("several", [("--grid", "dim=8"), ("--grid", "dim=8,16,32", "--jobs", "2")])
+def test_ctrl_c_ends_everything_and_leaves_nothing(folder, several):
     write(folder / "notebooks", "04_long", WAIT)
     process = subprocess.Popen(
-        command("run", "04", "--out", folder / "out"),
+        command("run", "04", *several, "--out", folder / "out"),
         env=environment(folder / "notebooks") | {"PID": str(folder / "pid")},
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background job ignores Ctrl-C, and so would all that it starts, these tests among them.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    wait_until((folder / "pid").is_file)
+    pids = [folder / f"pid-{dim}" for dim in (8, 16)[: int(several[-1]) if "--jobs" in several else 1]]
+    wait_until(lambda: all(pid.is_file() for pid in pids))
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
     assert "same command again continues" in process.stderr.read()
-    assert not alive((folder / "pid").read_text())
+    assert not [pid for pid in pids if alive(pid.read_text())]
+    assert not (folder / "pid-32").exists()
     assert [f.name for f in (folder / "out").rglob("*") if f.suffix != ".lock"] == [".running"]
+
+
+def test_one_job_goes_without_dask(folder):
+    words = ["run", "02", "--out", str(folder / "out")]
+    code = f"import sys; from mrl_lab.cli import main; sys.executable = '/bin/false'; main({words})"
+    loaded = f"{code}; print('dask' in sys.modules, 'distributed' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert "1 failed" in done.stdout, "a worker was started"
+    assert done.stdout.splitlines()[-1] == "False False"
 
 
 # -------------------------------------------------------------------------------------------------- a full disk
@@ -287,7 +299,7 @@ def perform(folder: Path, monkeypatch, failure: kernel.Failure | None, **broken:
     (folder / "out" / ".running").mkdir(parents=True)
     told = []
     parent = SimpleNamespace(lock=nullcontext(), undo=[])
-    worker.perform(job | {"fresh": False}, parent, lambda event, **more: told.append({"event": event} | more))
+    worker.perform(job | {"outdated": ""}, parent, lambda event, **more: told.append({"event": event} | more))
     return told
 
 
@@ -452,6 +464,8 @@ def test_done_means_finished_with_this_key_and_a_page(tmp_path):
     assert not done()
     (tmp_path / "page.html").touch()
     assert done()
+    (tmp_path / "run.json").write_text(json.dumps({"status": "done", "key": "k", "start": "noon"}))
+    assert [record.is_done(tmp_path, "k", outdated) for outdated in ("", None, "noon")] == [True, True, False]
     assert not done(status="failed")
     assert not done(key="other")
     (tmp_path / "run.json").write_text('{"status": "do')

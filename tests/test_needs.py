@@ -26,7 +26,6 @@ def lacking(tmp_path, monkeypatch):
     monkeypatch.setenv("MRL_LAB_OFFLINE", "1")
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MRL_LAB_NOTEBOOKS", str(tmp_path / "notebooks"))
-    monkeypatch.setattr(execute, "APART", 0.1)
     monkeypatch.setattr(fetch, "SILENT", {})
     monkeypatch.chdir(tmp_path)
     return tmp_path / "notebooks"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from jupyter_client import KernelManager
 
 KERNEL = "python3"
+STARTING = Path(tempfile.gettempdir(), f"mrl-lab-{os.getuid() if hasattr(os, 'getuid') else 'kernel'}.lock")
 START_SECONDS = 60  # a busy machine may take that long
 QUIET_SECONDS = 60  # how long the last outputs of a cell may take to arrive
 # A user's startup files are no part of a run (its profile is left out too: see _launch), and kernels side by side
@@ -41,17 +43,22 @@ class Left(Exception):
 def start(home: Path) -> KernelManager:
     """Start a kernel that answers; once more when it does not, since another program can take its ports first.
 
+    This lab's own start one at a time on a machine, because kernels that start at the same moment do just that.
+
     Args:
         home: a folder for IPython's files, made here, in the place of the user's own, whose profile is not read.
 
     Raises:
         RuntimeError: the second one did not answer either.
     """
+    from filelock import FileLock
+
     home.mkdir(exist_ok=True)
-    try:
-        return _answering(_launch(home))
-    except RuntimeError:
-        return _answering(_launch(home))
+    with FileLock(STARTING):
+        try:
+            return _answering(_launch(home))
+        except RuntimeError:
+            return _answering(_launch(home))
 
 
 def _answering(kernel: KernelManager) -> KernelManager:

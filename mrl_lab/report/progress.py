@@ -21,13 +21,24 @@ class Progress:
 
             self.bar = tqdm(total=sum(job.cells for job in jobs), unit="cell", dynamic_ncols=True)
 
-    def say(self, job: Job, text: str) -> None:
-        """Print one line about a job."""
-        line = f"{self.number[job]} {job}: {text}"
+    def note(self, line: str) -> None:
+        """Print one line."""
         if self.bar is None:
-            print(line, flush=True)
+            print(f"{line}\n", end="", flush=True)  # in one piece: events of a cluster come in a thread of their own
         else:
             self.bar.write(line)
+
+    def say(self, job: Job, text: str) -> None:
+        """Print one line about a job."""
+        self.note(f"{self.number[job]} {job}: {text}")
+
+    def begin(self, job: Job) -> None:
+        """A job starts, or starts again because the machine that had it was lost."""
+        again = job in self.cells
+        if self.bar is not None:
+            self.bar.update(-self.cells[job])
+        self.cells[job] = 0
+        self.say(job, f"started{' again' if again else ''}, {job.cells} cells")
 
     def cell(self, job: Job) -> None:
         """One more cell has run: move the bar, or print a line at each quarter."""

@@ -22,10 +22,11 @@ def read(folder: Path) -> dict:
         return {}
 
 
-def is_done(folder: Path, key: str) -> bool:
-    """True when ``folder`` holds the finished work of this key."""
+def is_done(folder: Path, key: str, outdated: str | None = "") -> bool:
+    """True when ``folder`` holds the finished work of this key, but for a run that started at ``outdated``."""
     run = read(folder)
-    return run.get("status") == "done" and run.get("key") == key and (folder / "page.html").is_file()
+    done = run.get("status") == "done" and run.get("key") == key and run.get("start") != outdated
+    return done and (folder / "page.html").is_file()
 
 
 def write(folder: Path, job: Mapping, start: datetime, failure: Failure | None) -> dict:

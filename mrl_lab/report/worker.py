@@ -66,7 +66,7 @@ def perform(job: dict, orphan: Orphan, tell: Tell) -> None:
     running = out / ".running" / f"{job['name']}--{job['tag']}"
     with locked(_lock(running), tell):
         restore(running, place)
-        if not job["fresh"] and record.is_done(place, job["key"]):
+        if record.is_done(place, job["key"], job["outdated"]):
             tell("already")
             return
         began = time.monotonic()
