@@ -165,6 +165,24 @@ def test_a_folder_without_a_model_is_refused_before_anything_runs(lacking, ran, 
     assert bool(ran) == (not words)
 
 
+def test_several_models_are_each_seen_to_and_a_file_of_tensors_is_one(lacking, ran, tmp_path, capsys):
+    form = (
+        "weights: list[str] = []  # models; each one of someone/small, or a path to a folder, a .pth file or a hub name"
+    )
+    notebook(lacking, "00_models", form)
+    mine = model(tmp_path / "mine", "config.json", "model.safetensors")
+    (tmp_path / "franca.pth").write_bytes(b"0")
+    (tmp_path / "notes.md").write_text("none")
+    for given, words in ((f"{mine},franca.pth", ""), (f"{mine},notes.md", "notes.md is no file of weights")):
+        assert lab("run", "00_models", "-p", "weights", given) == (2 if words else 0)
+        assert words in capsys.readouterr().err
+    read, keys = notebooks.find()["00_models"], set()
+    for content in (b"1", b"2"):
+        (tmp_path / "franca.pth").write_bytes(content)
+        keys.add(jobs.key(read, setting(read, weights=["franca.pth"])))
+    assert len(keys) == 2, "a run depends on what is in the file"
+
+
 def test_with_a_model_of_one_s_own_the_usual_one_is_not_demanded(lacking, ran, tmp_path):
     write(
         lacking, "00_model", "print(1)", form=f"{FORM}{MODEL}", needs=("all-minilm",), instead={"model": ["all-minilm"]}

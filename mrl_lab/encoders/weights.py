@@ -2,12 +2,12 @@
 
 transformers fills in at random what a file does not hold, and goes on with a warning. Here such a model is refused.
 One part may be absent, as it is from many checkpoints that are meant to be used without it: the pooler, which is then
-taken away. Weights are read from safetensors only, and no remote code is run.
+taken away. Weights are read from safetensors only, or are tensors already, and no remote code is run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,22 +15,36 @@ from typing import TYPE_CHECKING
 from mrl_lab.errors import RequestError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
-def opened(kind: type, name_or_path: str | Path, what: str, advice: str, **how) -> tuple[PreTrainedModel, list[str]]:
+def opened(
+    kind: type, name_or_path: str | Path, what: str, advice: str, state: Mapping[str, Tensor] | None = None, **how
+) -> tuple[PreTrainedModel, list[str]]:
     """Return a model with every weight from its file, and the names in the file that it has no place for.
 
     Args:
         kind: whose ``from_pretrained`` opens it, such as transformers' AutoModel.
         what: what is looked for, in an error; advice: what to give in its place.
+        state: the weights, where they were read already.
         how: for ``from_pretrained``.
 
     Raises:
         RequestError: there is no such model, its file is damaged, or it lacks weights.
     """
+    place = {"pretrained_model_name_or_path": name_or_path, "use_safetensors": True}
+    if state is not None:
+        place = {"pretrained_model_name_or_path": None, "state_dict": state}
     with reading(name_or_path, what, advice), quietly():
-        model, found = kind.from_pretrained(name_or_path, use_safetensors=True, output_loading_info=True, **how)
+        how = {"output_loading_info": True, "ignore_mismatched_sizes": True} | how  # refused here, by name
+        model, found = kind.from_pretrained(**place, **how)
+    if odd := sorted(found["mismatched_keys"]):
+        name, held, wanted = odd[0]
+        raise RequestError(
+            f"the checkpoint at {str(name_or_path)!r} holds {len(odd)} weights of another shape than its {what} has, "
+            f"such as {name}, {tuple(held)} in the place of {tuple(wanted)}. {advice}"
+        )
     lacking = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
     if lacking:
         raise RequestError(

@@ -19,6 +19,7 @@ from mrl_lab.report.notebooks import Notebook
 
 Setting = Mapping[str, Value]
 CONFIGURED = ("config.json", "modules.json")  # of transformers, of sentence-transformers
+TENSORS = (".pth", ".pt")  # of a file of tensors; what it holds is seen when it is opened
 MODEL = "Give a folder with config.json and model.safetensors, or a name that the hub has, where it can be reached."
 
 
@@ -100,17 +101,22 @@ def check_own(notebook: Notebook, setting: Setting) -> None:
         paths, value = parameter.rule.path if parameter.rule else (), setting[name]
         if "vectors" in known and name in searched.GIVEN and name != "model":
             continue
-        if "file" in paths and os.path.isfile(str(value)):
+        if "file" in paths and "folder" not in paths and os.path.isfile(str(value)):
             from mrl_lab import data
 
             data.load(value)
-        if "folder" in paths and value != parameter.default and value not in catalogue.NAMES:
-            _check_model(parameter, str(value))
+        if "folder" in paths and value != parameter.default:
+            for model in value if isinstance(value, list) else [value]:
+                if model not in catalogue.NAMES:
+                    _check_model(parameter, str(model))
 
 
 def _check_model(parameter: Parameter, model: str) -> None:
     folder = Path(model)
-    if not folder.is_dir():
+    if folder.is_file():
+        if folder.suffix not in TENSORS:
+            raise RequestError(f"parameter {parameter.name!r}: {model} is no file of weights ({', '.join(TENSORS)}).")
+    elif not folder.is_dir():
         _check_at_hub(parameter, model)
     elif not any((folder / file).is_file() for file in CONFIGURED):
         raise RequestError(f"parameter {parameter.name!r}: {model} has no {CONFIGURED[0]}. {MODEL}")
