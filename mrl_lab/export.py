@@ -111,7 +111,7 @@ def vectors(
         (made / "apply.py").write_text(lines, encoding="utf-8")
         (made / "README.md").write_text(ABOUT.format(**told), encoding="utf-8")
         _check(made, given, sizes)
-    print(f"{folder}: a matrix ({d}, {dim}), and apply.py, which applies it.")
+    print(f"{folder.name}: a matrix ({d}, {dim}), and apply.py, which applies it.")
     return Path(folder)
 
 

@@ -111,7 +111,7 @@ def cut(
         _write(kept, dim, similarity, sizes, tail, made)
         (made / "README.md").write_text(cards.text(said, similarity, dim, sizes, results), encoding="utf-8")
         _check(made, texts, small)
-    print(f"{folder}: {' '.join(said)}")
+    print(f"{Path(folder).name}: {' '.join(said)}")
     return Path(folder)
 
 

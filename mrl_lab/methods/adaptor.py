@@ -19,7 +19,8 @@ softmax over neighbours stands for their two sums of |cos(z_i, z_j) - cos(ẑ_i[
 the k nearest, and weights the nearest most by τ; without g the adaptor is one matrix, which any system can apply. Their
 ranking loss has no τ. A prefix is cut before it is normalised.
 
-Measured (SciFact, all-MiniLM-L6-v2, nDCG@10 of 300 test queries, 32 of 384 numbers): see ``08_your_embeddings``.
+Measured (SciFact, all-MiniLM-L6-v2, nDCG@10 of 300 test queries, 32 of 384 numbers; 400 steps of 1,024 rows, five
+seeds): prefix 33.7, rotation 45.5, adaptor 47.7, with the ranking loss 50.3 (``08_your_embeddings`` at ``hour``).
 """
 
 from __future__ import annotations
