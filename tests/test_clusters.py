@@ -207,24 +207,28 @@ def test_a_pretrained_transformer_from_disk_goes_through_the_same_scores(digits,
     pd.testing.assert_frame_equal(again, found)
 
 
+def beyond(model, data):
+    return elsewhere.beyond_random(model, data).pivot(index="dim", columns="metric", values="value")
+
+
 def test_what_the_first_dims_gain_over_random_ones_is_of_each_picture(digits, folder, monkeypatch):
     (model,) = opened(folder)
     by_way = score.table(prefixes.by_cut(states(model.encoder, digits), "it", model.sizes, 0)).set_index("method")
-    gain = elsewhere.beyond_random(model, digits).set_index("dim")
+    gain = beyond(model, digits)
     assert gain.index.tolist() == [2, 4, 8, 16], "at the whole width there is nothing to choose"
     for m, row in gain.iterrows():
         at = by_way[by_way.dim == m].value
-        assert row.difference == pytest.approx(at["it"] - at["it, random dims"], abs=1e-3)
-        assert row.low < row.difference < row.high
+        assert row[elsewhere.BEYOND] == pytest.approx(at["it"] - at["it, random dims"], abs=1e-3)
+        assert row[f"{elsewhere.BEYOND}, low"] < row[elsewhere.BEYOND] < row[f"{elsewhere.BEYOND}, high"]
     torch.manual_seed(0)
     y, noise = digits.train.labels, lambda n: torch.randn(n, 32)
     z = {"database": noise(len(y)), "queries": noise(len(digits.test.labels))}
     for part, labels in (("database", y), ("queries", digits.test.labels)):
         z[part][:, :4] += 3 * one_hot(labels, 10).float() @ torch.linspace(-1, 1, 40).view(10, 4).roll(3, 0)
     monkeypatch.setattr(elsewhere, "_features", lambda *_: z)
-    assert elsewhere.beyond_random(model, digits).set_index("dim").low[4] > 5, "nested"
+    assert beyond(model, digits)[f"{elsewhere.BEYOND}, low"][4] > 5, "nested"
     monkeypatch.setattr(elsewhere, "_features", lambda *_: {part: x.flip(1) for part, x in z.items()})
-    assert elsewhere.beyond_random(model, digits).set_index("dim").high[4] < 0, "the other way round"
+    assert beyond(model, digits)[f"{elsewhere.BEYOND}, high"][4] < 0, "the other way round"
 
 
 def test_weights_made_elsewhere_are_noted_by_the_checksum_of_each_file(folder, digits, made):

@@ -1,5 +1,6 @@
 """What a notebook needs and what only adds to it: by budget, by what parameters name, and what is said of a lack."""
 
+import json
 import os
 import socket
 from contextlib import suppress
@@ -132,6 +133,15 @@ def test_list_tells_both(lacking, capsys):
     text = capsys.readouterr().out
     assert "  needs digits\n" in text
     assert "  takes where found: stsb, sick (minutes)\n" in text
+    assert "never tried" not in text
+
+
+def test_list_tells_what_was_never_tried(lacking, capsys):
+    notebook(lacking, "00_some", needs=("digits",), untried="weights at real size")
+    assert cli.main(["list"]) == 0
+    assert "  never tried: weights at real size\n" in capsys.readouterr().out
+    assert cli.main(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["untried"] == "weights at real size"
 
 
 def test_the_check_fails_for_what_is_needed_and_not_for_what_adds(lacking):

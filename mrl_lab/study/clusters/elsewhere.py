@@ -33,6 +33,7 @@ from mrl_lab.study.pictures import States, states
 
 WAYS = ("random dims", "PCA", "top variance")  # to keep some dims, beside a prefix
 RELEASED = "RASA, its own planes"
+BEYOND = "first dims − random dims"
 READ = ("*.json", "*.safetensors")  # the files of a model's folder that a result depends on
 
 
@@ -107,17 +108,20 @@ def scored(
 
 
 def beyond_random(model: Elsewhere, data: Labelled) -> pd.DataFrame:
-    """Return by how many points the first m dims are right more often than m dims at random.
+    """Rows of by how many points the first m dims are right more often than m dims at random, by size.
 
-    Columns: model, dim, difference, low, high: 95 %, over test pictures, with the draws as they are.
+    Metrics: :data:`BEYOND`, and its bounds "BEYOND, low" and "BEYOND, high": 95 %, over test pictures, with the draws
+    as they are.
     """
     s, rows = _states(model, data), []
     for m in model.sizes[:-1]:
         first = prefixes.right(s, lambda z, m=m: baselines.first_dims(z, m)).double()
         drawn = [prefixes.right(s, lambda z, m=m, i=i: baselines.random_dims(z, m, i)) for i in range(prefixes.DRAWS)]
         gain = bootstrap(100 * (first - torch.stack(drawn).double().mean(0)).numpy())
-        rows.append((model.name, m, gain.mean, gain.low, gain.high))
-    return pd.DataFrame(rows, columns=["model", "dim", "difference", "low", "high"])
+        named = {"method": model.name, "dim": m, "seed": 0, "n": len(s.y)}
+        values = {BEYOND: gain.mean, f"{BEYOND}, low": gain.low, f"{BEYOND}, high": gain.high}
+        rows += [named | {"metric": metric, "value": value} for metric, value in values.items()]
+    return score.table(rows)
 
 
 def _states(model: Elsewhere, data: Labelled) -> States:
