@@ -193,6 +193,16 @@ def test_several_models_are_each_seen_to_and_a_file_of_tensors_is_one(lacking, r
     assert len(keys) == 2, "a run depends on what is in the file"
 
 
+def test_a_folder_is_looked_at_for_what_it_should_hold(lacking, ran, tmp_path, capsys):
+    runs = 'runs: str = "none"  # finished; one of none, or a path to a folder'
+    asked = 'pictures: str = "none"  # yours; one of none, or a path to a folder with questions'
+    notebook(lacking, "00_folders", f"{runs}\n{asked}")
+    (tmp_path / "some").mkdir()
+    assert lab("run", "00_folders", "-p", "runs", str(tmp_path / "some")) == 0, "no model is looked for"
+    assert lab("run", "00_folders", "-p", "pictures", str(tmp_path / "some")) == 2
+    assert "some has 0 files .jsonl" in capsys.readouterr().err
+
+
 def test_with_a_model_of_one_s_own_the_usual_one_is_not_demanded(lacking, ran, tmp_path):
     write(
         lacking, "00_model", "print(1)", form=f"{FORM}{MODEL}", needs=("all-minilm",), instead={"model": ["all-minilm"]}

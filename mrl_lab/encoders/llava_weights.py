@@ -103,6 +103,14 @@ def pretrained(name_or_path: str, dtype: str | torch.dtype = "auto") -> LlavaFor
     return model.eval()
 
 
+def format_of(name_or_path: str) -> tuple[bool, bool]:
+    """Return whether a checkpoint is in LLaVA's own format, and whether it wants pictures filled up to a square."""
+    from transformers import LlavaConfig
+
+    given, _ = LlavaConfig.get_config_dict(name_or_path)
+    return "mm_vision_tower" in given, given.get("image_aspect_ratio") == "pad"
+
+
 def _configuration(name_or_path: str) -> tuple[LlavaConfig, dict[str, str] | None]:
     """Return the configuration, and what weights are renamed if the checkpoint is in LLaVA's own format."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig

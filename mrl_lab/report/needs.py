@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrl_lab import parameters
-from mrl_lab.data import catalogue, fetch, places, searched
+from mrl_lab.data import catalogue, fetch, places, questions, searched
 from mrl_lab.errors import RequestError
 from mrl_lab.parameters import Parameter, Value
 from mrl_lab.report.notebooks import Notebook
@@ -98,17 +98,20 @@ def check_own(notebook: Notebook, setting: Setting) -> None:
     if "vectors" in known:  # its files and folders go together, and are checked together
         searched.check({name: setting[name] for name in searched.GIVEN if name in known})
     for name, parameter in known.items():
-        paths, value = parameter.rule.path if parameter.rule else (), setting[name]
-        if "vectors" in known and name in searched.GIVEN and name != "model":
+        rule, value = parameter.rule, setting[name]
+        searches = "vectors" in known and name in searched.GIVEN and name != "model"
+        if rule is None or value == parameter.default or searches:
             continue
-        if "file" in paths and "folder" not in paths and os.path.isfile(str(value)):
-            from mrl_lab import data
-
-            data.load(value)
-        if "folder" in paths and value != parameter.default:
+        if "hub name" in rule.path:
             for model in value if isinstance(value, list) else [value]:
                 if model not in catalogue.NAMES:
                     _check_model(parameter, str(model))
+        elif "with questions" in rule.text:
+            questions.own(str(value))
+        elif "file" in rule.path and os.path.isfile(str(value)):
+            from mrl_lab import data
+
+            data.load(value)
 
 
 def _check_model(parameter: Parameter, model: str) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers.utils import cached_file
 
 from mrl_lab import score
 from mrl_lab.cuts import halvings
@@ -23,10 +22,10 @@ from mrl_lab.data import Labelled
 from mrl_lab.encoders import franca_weights
 from mrl_lab.encoders.patches import PretrainedViT
 from mrl_lab.errors import RequestError
-from mrl_lab.files import digest
 from mrl_lab.lab import kept
 from mrl_lab.methods import baselines, rasa
 from mrl_lab.stats import bootstrap
+from mrl_lab.study import origin
 from mrl_lab.study.clusters import prefixes, removal
 from mrl_lab.study.clusters.canvases import Canvases, embedded
 from mrl_lab.study.pictures import States, states
@@ -34,7 +33,6 @@ from mrl_lab.study.pictures import States, states
 WAYS = ("random dims", "PCA", "top variance")  # to keep some dims, beside a prefix
 RELEASED = "RASA, its own planes"
 BEYOND = "first dims − random dims"
-READ = ("*.json", "*.safetensors")  # the files of a model's folder that a result depends on
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,19 +80,12 @@ def opened(names_or_paths: Sequence[str], side: int = 224) -> list[Elsewhere]:
 
 
 def _opened(name_or_path: str, side: int) -> Elsewhere:
-    encoder, place, planes = PretrainedViT(name_or_path, side).eval(), Path(name_or_path), []
-    about = {"name": place.resolve().name, "place": "a folder of one's own"}
+    encoder, place, planes, beside = PretrainedViT(name_or_path, side).eval(), Path(name_or_path), [], []
     if place.suffix == franca_weights.SUFFIX:
-        planes, about["place"] = franca_weights.planes(place), "a file of one's own"
-        files = [file for file in (place, franca_weights.rasa_file(place)) if file]
-    else:
-        if not place.is_dir():
-            place = Path(cached_file(name_or_path, "config.json")).parent
-            about = {"name": name_or_path, "place": f"the hub, revision {place.name}"}
-        files = sorted(file for kind in READ for file in place.glob(kind))
-    about["licence"] = "not known here: read its card"
-    records = [about | {"file": file.name, "sha256": digest(file)} for file in files]
-    name = about["name"].rpartition("/")[2].removesuffix(franca_weights.SUFFIX)
+        planes, apart = franca_weights.planes(place), franca_weights.rasa_file(place)
+        beside = [apart] if apart else []
+    records = origin.records(name_or_path, beside)
+    name = records[0]["name"].rpartition("/")[2].removesuffix(franca_weights.SUFFIX)
     return Elsewhere(f"pretrained {name}", encoder, side, records, planes)
 
 
