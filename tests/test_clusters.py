@@ -233,7 +233,7 @@ def test_what_the_first_dims_gain_over_random_ones_is_of_each_picture(digits, fo
 
 def test_weights_made_elsewhere_are_noted_by_the_checksum_of_each_file(folder, digits, made):
     (folder / "README.md").write_text("not read")
-    (folder / "pytorch_model.bin").write_bytes(b"not read either")
+    (folder / "training_args.bin").write_bytes(b"not read either")
     (model,) = opened(folder)
     digests = {record["file"]: record["sha256"] for record in model.provenance}
     assert digests == {

@@ -163,6 +163,7 @@ def test_the_check_fails_for_what_is_needed_and_not_for_what_adds(lacking):
         ((), "has no config.json"),
         (("model.safetensors",), "has no config.json"),
         (("config.json", "pytorch_model.bin"), "no weights as .safetensors"),
+        (("modules.json", "pytorch_model.bin"), "no weights as .safetensors"),
         (("config.json", "model.safetensors"), ""),
         (("modules.json", "model.safetensors"), ""),
     ],

@@ -7,7 +7,7 @@ taken away. Weights are read from safetensors only, or are tensors already, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,41 +19,54 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def opened(
-    kind: type, name_or_path: str | Path, what: str, advice: str, state: Mapping[str, Tensor] | None = None, **how
-) -> tuple[PreTrainedModel, list[str]]:
+def opened(kind: type, name_or_path: str | Path, what: str, advice: str, **how) -> tuple[PreTrainedModel, list[str]]:
     """Return a model with every weight from its file, and the names in the file that it has no place for.
+
+    Args and raises: as :func:`loaded`; and a model that lacks weights is an error.
+    """
+    model, lacking, strays = loaded(kind, name_or_path, what, advice, **how)
+    refuse([name for name in lacking if not name.startswith("pooler.")], name_or_path, what)
+    if lacking:
+        model.pooler = None
+    return model, strays
+
+
+def loaded(
+    kind: type, name_or_path: str | Path, what: str, advice: str, state: Mapping[str, Tensor] | None = None, **how
+) -> tuple[PreTrainedModel, list[str], list[str]]:
+    """Return a model, the names of weights that its file lacks, which are drawn at random, and those without a place.
 
     Args:
         kind: whose ``from_pretrained`` opens it, such as transformers' AutoModel.
         what: what is looked for, in an error; advice: what to give in its place.
         state: the weights, where they were read already.
-        how: for ``from_pretrained``.
+        how: for ``from_pretrained``; ``use_safetensors=None`` reads files of tensors alone (weights_only) as well.
 
     Raises:
-        RequestError: there is no such model, its file is damaged, or it lacks weights.
+        RequestError: there is no such model, its file is damaged, or its weights have other shapes.
     """
     place = {"pretrained_model_name_or_path": name_or_path, "use_safetensors": True}
     if state is not None:
         place = {"pretrained_model_name_or_path": None, "state_dict": state}
     with reading(name_or_path, what, advice), quietly():
         how = {"output_loading_info": True, "ignore_mismatched_sizes": True} | how  # refused here, by name
-        model, found = kind.from_pretrained(**place, **how)
+        model, found = kind.from_pretrained(**(place | how))
     if odd := sorted(found["mismatched_keys"]):
         name, held, wanted = odd[0]
         raise RequestError(
             f"the checkpoint at {str(name_or_path)!r} holds {len(odd)} weights of another shape than its {what} has, "
             f"such as {name}, {tuple(held)} in the place of {tuple(wanted)}. {advice}"
         )
-    lacking = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    return model, sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
+
+
+def refuse(lacking: Sequence[str], name_or_path: str | Path, what: str) -> None:
+    """Raise RequestError if a file lacks weights."""
     if lacking:
         raise RequestError(
             f"the checkpoint at {str(name_or_path)!r} lacks {len(lacking)} weights, such as {', '.join(lacking[:3])}: "
             f"it is not a whole {what}. Nothing was filled in at random; save or fetch it again."
         )
-    if found["missing_keys"]:
-        model.pooler = None
-    return model, sorted(found["unexpected_keys"])
 
 
 @contextmanager

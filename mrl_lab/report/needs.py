@@ -123,8 +123,14 @@ def _check_model(parameter: Parameter, model: str) -> None:
         _check_at_hub(parameter, model)
     elif not any((folder / file).is_file() for file in CONFIGURED):
         raise RequestError(f"parameter {parameter.name!r}: {model} has no {CONFIGURED[0]}. {MODEL}")
-    elif not any(folder.rglob("*.safetensors")):
+    elif not any(folder.rglob("*.safetensors")) and not (_llava_s_own(folder) and any(folder.glob("*.bin"))):
         raise RequestError(f"parameter {parameter.name!r}: {model} has no weights as .safetensors. {MODEL}")
+
+
+def _llava_s_own(folder: Path) -> bool:
+    """True for a folder in LLaVA's own format, whose files of tensors are read as tensors alone."""
+    config = folder / CONFIGURED[0]
+    return config.is_file() and '"mm_vision_tower"' in config.read_text(encoding="utf-8")
 
 
 def _check_at_hub(parameter: Parameter, model: str) -> None:

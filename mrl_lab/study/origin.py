@@ -9,7 +9,12 @@ from transformers.utils import cached_file
 
 from mrl_lab.files import digest
 
-READ = ("*.json", "*.safetensors", "*.model")  # the files of a model's folder that a result may depend on
+READ = (
+    "*.json",
+    "*.safetensors",
+    "pytorch_model*.bin",
+    "*.model",
+)  # the files of a model's folder that a result may depend on
 
 
 def records(name_or_path: str, beside: Iterable[Path] = ()) -> list[dict[str, str]]:
