@@ -115,11 +115,7 @@ def positions_at(positions: Tensor, side: int) -> Tensor:
 
 def _read(file: str | Path) -> dict[str, Tensor]:
     """Return the tensors of a file by name, without what a training wraps around them; no code of it is run."""
-    with weights.reading(file, WHAT, ADVICE):
-        held = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
-    held = held.get("teacher", held) if isinstance(held, Mapping) else held
-    if not isinstance(held, Mapping) or not all(isinstance(tensor, Tensor) for tensor in held.values()):
-        raise RequestError(f"{file} holds no dictionary of tensors, nor one called 'teacher'. {ADVICE}")
+    held = weights.tensors(file, ("teacher",), WHAT, ADVICE)
     return {re.sub(r"^(module\.)?(backbone\.)?", "", name): tensor for name, tensor in held.items()}
 
 

@@ -69,6 +69,30 @@ def refuse(lacking: Sequence[str], name_or_path: str | Path, what: str) -> None:
         )
 
 
+def tensors(file: str | Path, under: Sequence[str], what: str, advice: str) -> dict[str, Tensor]:
+    """Return the tensors of a .pth, .pt or .safetensors by name; no code of it is run.
+
+    Args:
+        under: names under which a training may have put them, the first that is there; else they are the file's own.
+
+    Raises:
+        RequestError: a file that cannot be read, or holds anything else.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    with reading(file, what, advice):
+        safe = Path(file).suffix == ".safetensors"
+        held = load_file(file) if safe else torch.load(file, weights_only=True, map_location="cpu", mmap=True)
+    for name in under:
+        held = held.get(name, held) if isinstance(held, Mapping) else held
+    if not isinstance(held, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in held.values()):
+        raise RequestError(
+            f"{file} holds no dictionary of tensors, nor one called {' or '.join(map(repr, under))}. {advice}"
+        )
+    return dict(held)
+
+
 @contextmanager
 def reading(name_or_path: str | Path, what: str, advice: str) -> Iterator[None]:
     """Say what could not be read, and where it was looked for, in the place of another library's exception."""
