@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SIZE = 224  # pixels a side
 TESTS = ("val", "validation", "test")
+MOST = 8  # GB of memory for all pictures
 LEAST = 4  # pictures of a class: to learn from, to choose by and to test on
 LAYOUT = "Give a folder with a folder of pictures for each class, or train and val with such folders."
 
@@ -38,6 +39,7 @@ def parts(folder: str | Path, size: int = SIZE) -> tuple[Parts, list[dict[str, s
     files, labels, classes, tested = _listed(place)
     every = [*files, *(tested[0] if tested else [])]
     _check(every)
+    _check_memory(place, len(every), size)
     y = torch.tensor(labels)
     if tested:
         train, test, held = _rows(files, y, size), _rows(tested[0], torch.tensor(tested[1]), size), None
@@ -86,6 +88,15 @@ def _check(files: list[Path]) -> None:
                 pass
         except OSError as error:
             raise RequestError(f"{file} is no picture that can be read ({error}): mend it or take it away.") from None
+
+
+def _check_memory(place: Path, count: int, size: int) -> None:
+    taken = count * 3 * size * size / 1e9
+    if taken > MOST:
+        raise RequestError(
+            f"{place} has {count} pictures, which take {taken:.0f} GB at {size} x {size} pixels; at most {MOST} GB are "
+            "read. Give a folder with a part of them, or a smaller size."
+        )
 
 
 def _rows(files: list[Path], labels: Tensor, size: int) -> Rows:

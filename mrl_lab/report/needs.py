@@ -108,6 +108,10 @@ def check_own(notebook: Notebook, setting: Setting) -> None:
                     _check_model(parameter, str(model))
         elif "with questions" in rule.text:
             questions.own(str(value))
+        elif "by class" in rule.text:
+            from mrl_lab.data import folders
+
+            folders.parts(str(value))
         elif "file" in rule.path and os.path.isfile(str(value)):
             from mrl_lab import data
 
