@@ -178,3 +178,14 @@ def test_a_folder_of_transformers_is_opened_and_timm_s_says_what_it_needs(tmp_pa
     (tmp_path / "timm" / "config.json").write_text(json.dumps(about))
     with pytest.raises(RequestError, match="timm"):
         backbones.opened(str(tmp_path / "timm"))
+
+
+def test_many_pictures_are_embedded_some_at_a_time_with_the_same_result(tmp_path):
+    torch.save(tensors(deep=False), tmp_path / "it.pth")
+    encoder = backbones.opened(str(tmp_path / "it.pth"), side=32).encoder.eval()
+    x = torch.randint(256, (70, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    sizes = []
+    encoder.body.register_forward_hook(lambda _, __, out: sizes.append(len(out.pooler_output)))
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x), torch.cat([encoder(one[None]) for one in x]), rtol=1e-4, atol=1e-5)
+    assert sizes[:3] == [32, 32, 6]

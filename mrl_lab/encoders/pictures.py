@@ -28,6 +28,7 @@ ADVICE = (
     "Give a folder with config.json, preprocessor_config.json and model.safetensors, or a hub name such as "
     "google/vit-base-patch16-224 or facebook/dinov2-small."
 )
+AT_ONCE = 32  # pictures that are embedded together: a ResNet-50's first maps of 256 at 224 pixels would take 3 GB
 RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, as a processor gives them
 
 
@@ -188,6 +189,8 @@ class Pretrained(nn.Module):
             self.d = run(self.eval(), body, torch.zeros(1, len(looks.mean), *looks.size)).shape[-1]
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.training and len(x) > AT_ONCE:
+            return torch.cat([self(some) for some in x.split(AT_ONCE)])
         out = self.body(pixel_values=self.scale(self.looks.resized(x)))
         pooled = getattr(out, "pooler_output", None)
         hidden = out.last_hidden_state if pooled is None else pooled

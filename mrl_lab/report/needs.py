@@ -19,7 +19,7 @@ from mrl_lab.report.notebooks import Notebook
 
 Setting = Mapping[str, Value]
 CONFIGURED = ("config.json", "modules.json")  # of transformers, of sentence-transformers
-TENSORS = (".pth", ".pt")  # of a file of tensors; what it holds is seen when it is opened
+TENSORS = (".pth", ".pt", ".safetensors")  # of a file of tensors; what it holds is seen when it is opened
 MODEL = "Give a folder with config.json and model.safetensors, or a name that the hub has, where it can be reached."
 
 
