@@ -20,7 +20,7 @@ from mrl_lab.distil.teacher import evenness
 from mrl_lab.encoders import ConvNet
 from mrl_lab.errors import RequestError
 from mrl_lab.lab import embed
-from mrl_lab.methods import franca, rasa
+from mrl_lab.methods import baselines, franca, rasa
 from mrl_lab.methods.masks import CyclicMask, InverseBlockMask
 from mrl_lab.plots import clusters as figures
 from mrl_lab.study.clusters import canvases, cost, elsewhere, levels, prefixes, removal, students
@@ -211,24 +211,40 @@ def beyond(model, data):
     return elsewhere.beyond_random(model, data).pivot(index="dim", columns="metric", values="value")
 
 
-def test_what_the_first_dims_gain_over_random_ones_is_of_each_picture(digits, folder, monkeypatch):
+def test_what_the_first_dims_are_beyond_random_ones(digits, folder, monkeypatch):
     (model,) = opened(folder)
-    by_way = score.table(prefixes.by_cut(states(model.encoder, digits), "it", model.sizes, 0)).set_index("method")
-    gain = beyond(model, digits)
+    s, gain = states(model.encoder, digits), beyond(model, digits)
     assert gain.index.tolist() == [2, 4, 8, 16], "at the whole width there is nothing to choose"
     for m, row in gain.iterrows():
-        at = by_way[by_way.dim == m].value
-        assert row[elsewhere.BEYOND] == pytest.approx(at["it"] - at["it, random dims"], abs=1e-3)
-        assert row[f"{elsewhere.BEYOND}, low"] < row[elsewhere.BEYOND] < row[f"{elsewhere.BEYOND}, high"]
-    torch.manual_seed(0)
-    y, noise = digits.train.labels, lambda n: torch.randn(n, 32)
-    z = {"database": noise(len(y)), "queries": noise(len(digits.test.labels))}
-    for part, labels in (("database", y), ("queries", digits.test.labels)):
-        z[part][:, :4] += 3 * one_hot(labels, 10).float() @ torch.linspace(-1, 1, 40).view(10, 4).roll(3, 0)
-    monkeypatch.setattr(elsewhere, "_features", lambda *_: z)
-    assert beyond(model, digits)[f"{elsewhere.BEYOND}, low"][4] > 5, "nested"
-    monkeypatch.setattr(elsewhere, "_features", lambda *_: {part: x.flip(1) for part, x in z.items()})
-    assert beyond(model, digits)[f"{elsewhere.BEYOND}, high"][4] < 0, "the other way round"
+        draws = [prefixes.knn(s, lambda z, m=m, i=i: baselines.random_dims(z, m, i)) for i in range(20)]
+        prefix = prefixes.knn(s, lambda z, m=m: baselines.first_dims(z, m))
+        assert row[elsewhere.BEYOND] == pytest.approx(prefix - np.mean(draws), abs=1e-3)
+        half = row[f"{elsewhere.BEYOND}, high"] - row[elsewhere.BEYOND]
+        assert half == pytest.approx(row[elsewhere.BEYOND] - row[f"{elsewhere.BEYOND}, low"])
+        assert half > 2.09 * np.std(draws, ddof=1), "draws differ, and so may a prefix"
+
+
+def made_up(digits, seed, by_dim):
+    """Features (., 32) of which each dim says something of the class, as much as ``by_dim``."""
+    draw = torch.Generator().manual_seed(seed)
+    says = by_dim * torch.randn(10, 32, generator=draw)
+    labels = {"database": digits.train.labels, "queries": digits.test.labels}
+    return {part: says[y] + torch.randn(len(y), 32, generator=draw) for part, y in labels.items()}
+
+
+def test_nested_dims_are_told_from_those_that_are_alike(digits, folder, monkeypatch):
+    (model,) = opened(folder)
+
+    def low(seed, by_dim):
+        monkeypatch.setattr(elsewhere, "_features", lambda *_: made_up(digits, seed, by_dim))
+        return beyond(model, digits)[f"{elsewhere.BEYOND}, low"]
+
+    nested = 1.2 * 0.8 ** torch.arange(32.0)
+    assert (low(0, nested)[[2, 4, 8]] > 0).all(), "nested"
+    assert (low(0, nested.flip(0)) < 0).all(), "the other way round"
+    told = [(low(seed, torch.full((32,), 0.5)) > 0) for seed in range(6)]
+    assert sum(map(sum, told)) <= 3, "of 24, one in forty may seem so by chance"
+    assert not any(map(all, told)), "and none at every size"
 
 
 def test_weights_made_elsewhere_are_noted_by_the_checksum_of_each_file(folder, digits, made):
