@@ -134,6 +134,7 @@ def _as_json(notebook: Notebook) -> dict:
         "minutes": notebook.minutes,
         "needs": notebook.needs,
         "adds": notebook.adds,
+        "untried": notebook.untried,
         "parameters": [{f: getattr(p, f) for f in fields} | {"rule": rules[p.name]} for p in notebook.parameters],
     }
 
@@ -143,6 +144,7 @@ def _as_text(notebook: Notebook) -> str:
     lines = [f"{notebook.name}  {notebook.shows}", f"  minutes expected: {minutes or 'not said'}"]
     for said, sources in (("needs", notebook.needs), ("takes where found:", notebook.adds)):
         lines += [f"  {said} {_by_budget(sources, len(notebook.minutes))}"] if any(sources.values()) else []
+    lines += [f"  never tried: {notebook.untried}"] if notebook.untried else []
     width = max((len(f"{p.name} = {p.default!r}") for p in notebook.parameters), default=0)
     for p in notebook.parameters:
         rule = f" [{p.rule.text}]" if p.rule else ""

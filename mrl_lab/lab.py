@@ -63,7 +63,10 @@ Methods = Mapping[str, "Method | Sequence[Method]"]  # several under one name: a
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how a model is trained: ``steps``, or ``epochs`` passes over the rows where steps is 0."""
+    """How long and how a model is trained: ``steps``, or ``epochs`` passes over the rows where steps is 0.
+
+    ``schedule`` is one of :data:`mrl_lab.train.SCHEDULES`.
+    """
 
     epochs: float = 1.0
     lr: float = 3e-2
@@ -71,12 +74,14 @@ class Recipe:
     weight_decay: float = 0.05
     clip: float | None = None
     steps: int = 0
+    schedule: str = "one-cycle"
 
     def fit(self, model: nn.Module, rows: Rows, seed: int, after_step: Callable[[int], None] | None = None):
         """Train ``model`` in place by this recipe and return its history."""
         batch = min(self.batch, len(rows))
         steps = self.steps or max(1, round(self.epochs * len(rows) / batch))
         how: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip}
+        how["schedule"] = self.schedule
         return fit(model, rows, steps=steps, batch=batch, seed=seed, after_step=after_step, **how)
 
 

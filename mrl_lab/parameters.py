@@ -121,9 +121,9 @@ def _rule(name: str, text: str) -> Rule:
 
 
 def _paths(text: str) -> tuple[str, ...]:
-    """Return the kinds of path that the words after the names allow: a file where they do not speak of a folder."""
-    kinds = ("folder" if "folder" in text else "file",) if text else ()
-    return (*kinds, "hub name") if "hub name" in text else kinds
+    """Return the kinds of path that the words after the names allow: a file where they speak of nothing else."""
+    kinds = tuple(kind for kind in ("folder", "file", "hub name") if kind in text)
+    return kinds if kinds or not text else ("file",)
 
 
 def _check_bounds(parameters: Sequence[Parameter]) -> None:

@@ -64,19 +64,21 @@ def one_nn(ids: Tensor, database_y: Tensor, y: Tensor) -> float:
 def knn(
     z: Tensor, database: Tensor, database_y: Tensor, y: Tensor, sizes: Iterable[int], k: int = 20, tau: float = 0.07
 ) -> dict[int, float]:
-    """Return {m: per cent right} by the vote of the k nearest, each with weight exp(cosine / tau).
+    """Return {m: per cent right} of queries z (Q, d) with classes y (Q,), by :func:`knn_classes`."""
+    return {m: accuracy(knn_classes(z, database, database_y, m, k, tau), y) for m in sizes}
+
+
+def knn_classes(z: Tensor, database: Tensor, database_y: Tensor, m: int, k: int = 20, tau: float = 0.07) -> Tensor:
+    """Return the classes (Q,) that the k nearest vote for, each with weight exp(cosine / tau), on the first m dims.
 
     The protocol of DINO (arXiv 2104.14294, section 4.1), with prefixes normalised after the cut. Ties go to the first
     class.
 
     Args:
-        z: queries (Q, d), of classes y (Q,). database: (N, d), of classes database_y (N,).
+        z: queries (Q, d). database: (N, d), of classes database_y (N,).
     """
-    k, right = min(k, len(database)), {}
-    for m in sizes:
-        cosines, ids = search.at_size(z, database, m, k)
-        right[m] = accuracy(vote(cosines, database_y[ids], tau), y)
-    return right
+    cosines, ids = search.at_size(z, database, m, min(k, len(database)))
+    return vote(cosines, database_y[ids], tau)
 
 
 def vote(cosines: Tensor, labels: Tensor, tau: float = 0.07) -> Tensor:

@@ -41,6 +41,7 @@ OPTIMIZERS = {
 SCHEDULES = {  # the rate at each step as a share of the peak: t runs from 0 to 1
     "one-cycle": lambda t: t / 0.3 if t < 0.3 else (1 + math.cos(math.pi * (t - 0.3) / 0.7)) / 2,
     "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2,
+    "linear": lambda t: t / 0.1 if t < 0.1 else (1 - t) / 0.9,  # transformers' own, after a tenth of warm-up
     "constant": lambda t: 1.0,
 }
 

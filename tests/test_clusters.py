@@ -1,6 +1,7 @@
 """Studies of nested clusters on the digits: scores against peers, canvases and removal against the plain way."""
 
 import hashlib
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,16 +11,16 @@ import torch
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
+from test_franca_weights import rasa_head, released, tensors
 from torch.nn.functional import normalize, one_hot
 
 from mrl_lab import data, lab, score, verdicts
 from mrl_lab.claims.clustering import claims
 from mrl_lab.distil.teacher import evenness
 from mrl_lab.encoders import ConvNet
-from mrl_lab.encoders.patches import PretrainedViT
 from mrl_lab.errors import RequestError
 from mrl_lab.lab import embed
-from mrl_lab.methods import franca, rasa
+from mrl_lab.methods import baselines, franca, rasa
 from mrl_lab.methods.masks import CyclicMask, InverseBlockMask
 from mrl_lab.plots import clusters as figures
 from mrl_lab.study.clusters import canvases, cost, elsewhere, levels, prefixes, removal, students
@@ -181,49 +182,130 @@ def folder(tmp_path):
     return tmp_path / "it"
 
 
+def opened(*paths, side=18):
+    return elsewhere.opened(list(map(str, paths)), side)
+
+
 def test_a_pretrained_transformer_from_disk_goes_through_the_same_scores(digits, made, folder, monkeypatch):
-    model = elsewhere.opened(str(folder), side=18)
+    (model,) = opened(folder)
     assert model.encoder.patches(made.data.test.images[:3]).shape == (3, 9, 32)
-    found = elsewhere.scored(str(folder), digits, made, steps=2, pictures=20, side=18)
+    found = elsewhere.scored(model, digits, made, steps=2, pictures=20)
     by_size = found[found.metric == "knn"]
     assert {name: rows.dim.tolist() for name, rows in by_size.groupby("method")} == {
-        name: [2, 4, 8, 16, 32] for name in elsewhere.CUTS
+        name: [2, 4, 8, 16, 32] for name in model.ways(*elsewhere.WAYS)
     }
     f = states(model.encoder, digits)
     right = score.knn(f.z, f.database, f.database_y, f.y, model.sizes)
-    assert by_size[by_size.method == "pretrained"].set_index("dim").value.to_dict() == pytest.approx(right)
+    assert by_size[by_size.method == "pretrained it"].set_index("dim").value.to_dict() == pytest.approx(right)
     position = found[found.metric == "affine R2"].set_index("method").value
     ways = removal.removals(removal.Patches(torch.randn(4, 9, 32), torch.zeros(4, 9), (3, 3)), 0, 2)
-    assert position.index.tolist() == [f"pretrained, {way}" for way in ways], "no row stands for a student's"
-    assert position["pretrained, cross-covariance"] < 0.05 < position["pretrained, raw"]
-    assert not set(found.method) & {"slice", "none", "raw", "cross-covariance", "RASA, as released"}
-    monkeypatch.setattr(prefixes, "by_cut", lambda *_: pytest.fail("scored again"))
-    pd.testing.assert_frame_equal(elsewhere.scored(str(folder), digits, made, steps=2, pictures=20, side=18), found)
+    assert position.index.tolist() == [f"pretrained it, {way}" for way in ways], "no row stands for a student's"
+    assert position["pretrained it, cross-covariance"] < 0.05 < position["pretrained it, raw"]
+    monkeypatch.setattr(elsewhere, "states", lambda *_: pytest.fail("embedded again"))
+    monkeypatch.setattr(elsewhere, "embedded", lambda *_: pytest.fail("embedded again"))
+    again = elsewhere.scored(*opened(folder), digits, made, steps=2, pictures=20)
+    pd.testing.assert_frame_equal(again, found)
+
+
+def beyond(model, data):
+    return elsewhere.beyond_random(model, data).pivot(index="dim", columns="metric", values="value")
+
+
+def test_what_the_first_dims_are_beyond_random_ones(digits, folder, monkeypatch):
+    (model,) = opened(folder)
+    s, gain = states(model.encoder, digits), beyond(model, digits)
+    assert gain.index.tolist() == [2, 4, 8, 16], "at the whole width there is nothing to choose"
+    for m, row in gain.iterrows():
+        draws = [prefixes.knn(s, lambda z, m=m, i=i: baselines.random_dims(z, m, i)) for i in range(20)]
+        prefix = prefixes.knn(s, lambda z, m=m: baselines.first_dims(z, m))
+        assert row[elsewhere.BEYOND] == pytest.approx(prefix - np.mean(draws), abs=1e-3)
+        half = row[f"{elsewhere.BEYOND}, high"] - row[elsewhere.BEYOND]
+        assert half == pytest.approx(row[elsewhere.BEYOND] - row[f"{elsewhere.BEYOND}, low"])
+        assert half > 2.09 * np.std(draws, ddof=1), "draws differ, and so may a prefix"
+
+
+def made_up(digits, seed, by_dim):
+    """Features (., 32) of which each dim says something of the class, as much as ``by_dim``."""
+    draw = torch.Generator().manual_seed(seed)
+    says = by_dim * torch.randn(10, 32, generator=draw)
+    labels = {"database": digits.train.labels, "queries": digits.test.labels}
+    return {part: says[y] + torch.randn(len(y), 32, generator=draw) for part, y in labels.items()}
+
+
+def test_nested_dims_are_told_from_those_that_are_alike(digits, folder, monkeypatch):
+    (model,) = opened(folder)
+
+    def low(seed, by_dim):
+        monkeypatch.setattr(elsewhere, "_features", lambda *_: made_up(digits, seed, by_dim))
+        return beyond(model, digits)[f"{elsewhere.BEYOND}, low"]
+
+    nested = 1.2 * 0.8 ** torch.arange(32.0)
+    assert (low(0, nested)[[2, 4, 8]] > 0).all(), "nested"
+    assert (low(0, nested.flip(0)) < 0).all(), "the other way round"
+    told = [(low(seed, torch.full((32,), 0.5)) > 0) for seed in range(6)]
+    assert sum(map(sum, told)) <= 3, "of 24, one in forty may seem so by chance"
+    assert not any(map(all, told)), "and none at every size"
 
 
 def test_weights_made_elsewhere_are_noted_by_the_checksum_of_each_file(folder, digits, made):
     (folder / "README.md").write_text("not read")
-    (folder / "pytorch_model.bin").write_bytes(b"not read either")
-    found = elsewhere.opened(str(folder), side=18).provenance
-    digests = {record["file"]: record["sha256"] for record in found}
+    (folder / "training_args.bin").write_bytes(b"not read either")
+    (model,) = opened(folder)
+    digests = {record["file"]: record["sha256"] for record in model.provenance}
     assert digests == {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("config.json", "model.safetensors")
     }
-    assert {record["name"] for record in found} == {"it"}
-    assert {record["place"] for record in found} == {"a folder of one's own"}
-    first = elsewhere.scored(str(folder), digits, made, steps=1, pictures=10, side=18)
-    model = PretrainedViT(str(folder), side=18)
-    torch.nn.init.normal_(model.body.encoder.layer[0].mlp.fc1.weight)
-    model.body.save_pretrained(folder)
-    again = elsewhere.scored(str(folder), digits, made, steps=1, pictures=10, side=18)
+    assert {record["name"] for record in model.provenance} == {"it"}
+    assert {record["place"] for record in model.provenance} == {"a folder of one's own"}
+    first = elsewhere.scored(model, digits, made, steps=1, pictures=10)
+    torch.nn.init.normal_(model.encoder.body.encoder.layer[0].mlp.fc1.weight)
+    model.encoder.body.save_pretrained(folder)
+    again = elsewhere.scored(*opened(folder), digits, made, steps=1, pictures=10)
     assert not again.value.equals(first.value), "other weights in the same folder are another result"
+
+
+def test_franca_s_file_stands_beside_another_model_with_its_own_planes_of_position(folder, tmp_path, digits, made):
+    file = released(tmp_path / "franca_vitt6.pth", tensors())
+    torch.save(rasa_head(), tmp_path / "franca_vitt6_rasa.pth")
+    franca_, other = opened(file, folder)
+    assert (franca_.name, other.name, franca_.sizes) == ("pretrained franca_vitt6", "pretrained it", (4, 8, 16, 32, 64))
+    assert [record["file"] for record in franca_.provenance] == ["franca_vitt6.pth", "franca_vitt6_rasa.pth"]
+    found = elsewhere.scored(franca_, digits, made, steps=1, pictures=10).set_index(["method", "metric"]).value
+    z = dict(zip(("train", "test"), canvases.embedded(franca_.encoder, made), strict=True))
+    train, test = removal.sides(z, made.at((3, 3)))
+    for w in rasa_head().values():  # the release: plane by plane, that of the last head too
+        q = torch.linalg.qr(w.T)[0]
+        train, test = (side.after(lambda z, q=q: z - z @ q @ q.T) for side in (train, test))
+    expected = rasa.affine_r2(train.z, test.z, (3, 3))
+    assert found["pretrained franca_vitt6, RASA, its own planes", "affine R2"] == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(RequestError, match="models of one name"):
+        opened(file, file)
+
+
+def test_dinov3_goes_the_same_way(tmp_path, digits):
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    made = DINOv3ViTModel(DINOv3ViTConfig(**small, patch_size=6, image_size=18, num_register_tokens=4)).eval()
+    made.save_pretrained(tmp_path / "dinov3")
+    kind = {"image_processor_type": "DINOv3ViTImageProcessorFast", "crop_size": None, "do_center_crop": None}
+    asked = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255, "resample": 2}
+    scaled = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4], "size": {"height": 18, "width": 18}}
+    (tmp_path / "dinov3" / "preprocessor_config.json").write_text(json.dumps(kind | asked | scaled))
+    (model,) = opened(tmp_path / "dinov3")
+    x, looks = digits.test.images[:3], model.encoder.looks
+    assert (looks.mean, looks.std, looks.how) == ((0.4, 0.5, 0.6), (0.2, 0.3, 0.4), "bilinear"), "without torchvision"
+    with torch.no_grad():
+        whole = made(pixel_values=model.encoder.scale(model.encoder.looks.resized(x))).last_hidden_state
+    torch.testing.assert_close(model.encoder(x), whole[:, 0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.encoder.patches(x), whole[:, 5:], rtol=0, atol=1e-5)
 
 
 def test_what_is_no_transformer_for_these_pictures_is_refused(folder):
     with pytest.raises(RequestError, match="whole patches of 6"):
-        elsewhere.opened(str(folder), side=20)
+        opened(folder, side=20)
     with pytest.raises(RequestError, match="no vision transformer"):
-        elsewhere.opened(str(folder / "nowhere"))
+        opened(folder / "nowhere")
 
 
 def test_levels_stand_beside_k_means_with_as_many_clusters(task):

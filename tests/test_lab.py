@@ -105,6 +105,11 @@ def test_another_seed_or_recipe_is_another_model(digits, other):
     assert not torch.equal(one.encoder.last[1][0].weight, two.encoder.last[1][0].weight)
 
 
+def test_a_recipe_has_its_own_schedule(digits):
+    history = lab.learn(models.Model(SIZES, 16), digits, Recipe(steps=4, lr=0.5, schedule="constant"), 0).history
+    assert history.lr.tolist() == [0.5] * 4
+
+
 def test_steps_are_counted_or_follow_from_passes(digits):
     rows = digits.rows()
     model = models.Model(SIZES, 16)

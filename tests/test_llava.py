@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -290,6 +290,35 @@ def test_23_a_checkpoint_comes_back_with_every_weight(body, talk, tmp_path, form
     assert torch.equal(after.logits([tokens_of(after, images)[:, :4]], moved, labels)[0], expected)
 
 
+def test_llava_1_5_s_own_files_of_tensors_take_the_tower_that_they_name(body, talk, tmp_path, capsys):
+    """As liuhaotian/llava-v1.5-7b: .bin in shards, no tower inside; and CLIP whole, with its text model, beside it."""
+    from transformers import CLIPConfig, CLIPModel
+
+    folder = in_own_format(body, tmp_path / "own", leave_out="vision_tower")
+    clip = CLIPModel(CLIPConfig(vision_config=body.config.vision_config.to_dict(), projection_dim=32))
+    clip.vision_model.load_state_dict(body.model.vision_tower.state_dict())
+    clip.save_pretrained(folder / "tower")
+    state = load_file(folder / "model.safetensors")
+    names, parts = list(state), ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
+    where = {name: parts[i % 2] for i, name in enumerate(names)}
+    for part in parts:
+        torch.save({name: state[name] for name in names if where[name] == part}, folder / part)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    (folder / "model.safetensors").unlink()
+    opened = llava_weights.pretrained(str(folder))
+    ours, theirs = body.state_dict(), opened.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert f"holds no vision tower: that of {folder / 'tower'} was taken" in capsys.readouterr().out
+
+
+def test_of_a_file_of_tensors_no_code_is_run(body, tmp_path):
+    folder = in_own_format(body, tmp_path / "own")
+    (folder / "model.safetensors").unlink()
+    torch.save({"model.norm.weight": nn.Linear(2, 2)}, folder / "pytorch_model.bin")
+    with pytest.raises(RequestError, match="no LLaVA at"):
+        llava_weights.pretrained(str(folder))
+
+
 @pytest.mark.parametrize("lacking", ["lm_head", "vision_model.encoder.layers.0.mlp", "mm_projector.2"])
 def test_23_a_checkpoint_that_lacks_weights_is_refused_not_filled_at_random(body, tmp_path, lacking):
     folder = in_own_format(body, tmp_path / "own", leave_out=lacking)
@@ -342,7 +371,9 @@ def test_weights_of_another_shape_are_refused(body, tmp_path):
     folder = in_own_format(body, tmp_path / "own")
     config = json.loads((folder / "config.json").read_text()) | {"vocab_size": WORDS + 1}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(RequestError, match="no LLaVA at"):
+    with pytest.raises(
+        RequestError, match=r"holds 2 weights of another shape than its LLaVA has, such as lm_head.weight, .40, 32. in"
+    ):
         llava_weights.pretrained(str(folder))
 
 

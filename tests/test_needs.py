@@ -1,5 +1,6 @@
 """What a notebook needs and what only adds to it: by budget, by what parameters name, and what is said of a lack."""
 
+import json
 import os
 import socket
 from contextlib import suppress
@@ -131,6 +132,15 @@ def test_list_tells_both(lacking, capsys):
     text = capsys.readouterr().out
     assert "  needs digits\n" in text
     assert "  takes where found: stsb, sick (minutes)\n" in text
+    assert "never tried" not in text
+
+
+def test_list_tells_what_was_never_tried(lacking, capsys):
+    notebook(lacking, "00_some", needs=("digits",), untried="weights at real size")
+    assert cli.main(["list"]) == 0
+    assert "  never tried: weights at real size\n" in capsys.readouterr().out
+    assert cli.main(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["untried"] == "weights at real size"
 
 
 def test_the_check_fails_for_what_is_needed_and_not_for_what_adds(lacking):
@@ -152,6 +162,7 @@ def test_the_check_fails_for_what_is_needed_and_not_for_what_adds(lacking):
         ((), "has no config.json"),
         (("model.safetensors",), "has no config.json"),
         (("config.json", "pytorch_model.bin"), "no weights as .safetensors"),
+        (("modules.json", "pytorch_model.bin"), "no weights as .safetensors"),
         (("config.json", "model.safetensors"), ""),
         (("modules.json", "model.safetensors"), ""),
     ],
@@ -162,6 +173,34 @@ def test_a_folder_without_a_model_is_refused_before_anything_runs(lacking, ran, 
     assert status == (2 if words else 0)
     assert words in capsys.readouterr().err
     assert bool(ran) == (not words)
+
+
+def test_several_models_are_each_seen_to_and_a_file_of_tensors_is_one(lacking, ran, tmp_path, capsys):
+    form = (
+        "weights: list[str] = []  # models; each one of someone/small, or a path to a folder, a .pth file or a hub name"
+    )
+    notebook(lacking, "00_models", form)
+    mine = model(tmp_path / "mine", "config.json", "model.safetensors")
+    (tmp_path / "franca.pth").write_bytes(b"0")
+    (tmp_path / "notes.md").write_text("none")
+    for given, words in ((f"{mine},franca.pth", ""), (f"{mine},notes.md", "notes.md is no file of weights")):
+        assert lab("run", "00_models", "-p", "weights", given) == (2 if words else 0)
+        assert words in capsys.readouterr().err
+    read, keys = notebooks.find()["00_models"], set()
+    for content in (b"1", b"2"):
+        (tmp_path / "franca.pth").write_bytes(content)
+        keys.add(jobs.key(read, setting(read, weights=["franca.pth"])))
+    assert len(keys) == 2, "a run depends on what is in the file"
+
+
+def test_a_folder_is_looked_at_for_what_it_should_hold(lacking, ran, tmp_path, capsys):
+    runs = 'runs: str = "none"  # finished; one of none, or a path to a folder'
+    asked = 'pictures: str = "none"  # yours; one of none, or a path to a folder with questions'
+    notebook(lacking, "00_folders", f"{runs}\n{asked}")
+    (tmp_path / "some").mkdir()
+    assert lab("run", "00_folders", "-p", "runs", str(tmp_path / "some")) == 0, "no model is looked for"
+    assert lab("run", "00_folders", "-p", "pictures", str(tmp_path / "some")) == 2
+    assert "some has 0 files .jsonl" in capsys.readouterr().err
 
 
 def test_with_a_model_of_one_s_own_the_usual_one_is_not_demanded(lacking, ran, tmp_path):

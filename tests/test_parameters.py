@@ -151,6 +151,8 @@ def test_a_folder_or_a_hub_name_passes_where_the_rule_allows_it(tmp_path):
     ]:
         with pytest.raises(RequestError, match=words):
             check(form, {"backbone": given})
+    several = "list[str] = []  # models; each one of none, or a path to a folder, a .pth file or a hub name"
+    check(read(f"weights: {several}"), {"weights": [str(tmp_path / "file"), str(tmp_path), "owner/model"]})
     folder = read('weights: str = "none"  # begins with; one of none, or a path to a folder')
     check(folder, {"weights": str(tmp_path)})
     with pytest.raises(RequestError, match="no folder 'owner/model'"):

@@ -161,6 +161,36 @@ def test_a_folder_of_ones_own_is_adapted_and_results_are_of_its_weights(tmp_path
         Adapted.of(str(tmp_path))
 
 
+def test_a_backbone_reads_first_with_the_head_of_its_own_file(tmp_path, capsys):
+    from transformers import BertForMaskedLM, DistilBertConfig, DistilBertModel
+
+    made, folder = encoder(layers=2, d=32), tmp_path / "mine"
+    whole = BertForMaskedLM(made.body.config)
+    whole.bert.load_state_dict(made.body.state_dict(), strict=False)
+    torch.nn.init.normal_(whole.cls.predictions.transform.dense.weight)
+    whole.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    task = Sentences.of(str(folder), triplets=36, tests=TESTED)
+    begun = Pretraining("SMAE", RECIPE).build(task, 0).model
+    ours, theirs = begun.state_dict(), whole.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert "drawn" not in capsys.readouterr().out
+    read = Pretraining("SMAE", RECIPE).read(task, 0)
+    weight = "encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(read.body.state_dict()[weight], made.body.state_dict()[weight])
+    last = lab.sweep({"after": Objective("Starbucks", start=STARTS["SMAE"])}, task, RECIPE, [0])
+    assert set(last.layer) == {1, 2}
+    made.body.save_pretrained(tmp_path / "headless")
+    made.tokenizer.save_pretrained(tmp_path / "headless")
+    Pretraining("MLM", RECIPE).build(Sentences.of(str(tmp_path / "headless"), triplets=36), 0)
+    assert "headless has no head that guesses words: it is drawn at random" in capsys.readouterr().out
+    small = {"vocab_size": len(made.tokenizer), "dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2}
+    DistilBertModel(DistilBertConfig(**small)).save_pretrained(tmp_path / "other")
+    made.tokenizer.save_pretrained(tmp_path / "other")
+    with pytest.raises(RequestError, match="is a DistilBertModel: pre-training here slices the head of a BERT"):
+        Pretraining("MLM", RECIPE).build(Sentences.of(str(tmp_path / "other"), triplets=36), 0)
+
+
 def test_what_is_kept_of_a_heavy_model_is_what_each_set_says_and_no_weight(trainings, monkeypatch):
     found = lab.outcome(Objective("plain"), HEAVY, RECIPE, 0)
     assert found["cosines of STS-B spearman"].shape == (12, 2)

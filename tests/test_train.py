@@ -66,6 +66,17 @@ def test_equals_a_plain_loop():
         assert torch.allclose(a, b, atol=1e-6)
 
 
+def test_the_linear_schedule_is_transformers_own_after_a_tenth_of_warm_up():
+    from transformers import get_linear_schedule_with_warmup
+
+    update = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    theirs = get_linear_schedule_with_warmup(update, num_warmup_steps=20, num_training_steps=200)
+    for step in range(200):
+        assert SCHEDULES["linear"](step / 200) == pytest.approx(theirs.get_last_lr()[0])
+        update.step()
+        theirs.step()
+
+
 def test_each_pass_draws_every_row_once_and_reshuffles():
     drawn = batches(100, 25, seed=1)
     first, second = (torch.cat([next(drawn) for _ in range(4)]) for _ in range(2))
@@ -150,7 +161,7 @@ def test_only_unfrozen_parameters_move():
         ({"batch": 201}, "1 to 200"),
         ({"batch": 0}, "1 to 200"),
         ({"optimizer": "adam"}, "adamw"),
-        ({"schedule": "linear"}, "one-cycle"),
+        ({"schedule": "liner"}, "one-cycle"),
     ],
 )
 def test_wrong_settings_are_refused_before_the_first_step(wrong, words):

@@ -33,15 +33,16 @@ def load(
     alone: a smaller request gives a part of what a larger one would, and no request changes another split.
 
     Args:
-        name_or_path: one of :data:`NAMES`, or a file of your own (:mod:`mrl_lab.data.own`).
+        name_or_path: one of :data:`NAMES`, or your own: a file (:mod:`mrl_lab.data.own`), or a folder with a folder of
+            pictures a class (:mod:`mrl_lab.data.folders`).
         train, validation, test: numbers of rows, classes in proportion; None takes all there are.
-        size: height and width of the pictures, for ``omniglot`` (28) and ``groceries`` (64) alone.
+        size: height and width of the pictures, for ``omniglot`` (28), ``groceries`` (64) and folders (224) alone.
 
     Raises:
         RequestError: an unknown name, a source that cannot be had, a damaged file, or more rows than there are.
     """
     name = os.fspath(name_or_path)
-    parts, provenance = _own(name, size) if os.path.isfile(name) else _named(name, size)
+    parts, provenance = (_named if name in NAMES or not os.path.exists(name) else _own)(name, size)
     if parts.validation is None:
         parts = _with_validation(parts, seed)
     if name in catalogue.DERIVED:
@@ -69,8 +70,10 @@ def _named(name: str, size: int | None) -> tuple[Parts, list[dict[str, str]]]:
 
 
 def _own(file: str, size: int | None) -> tuple[Parts, list[dict[str, str]]]:
-    from mrl_lab.data import own
+    from mrl_lab.data import folders, own
 
+    if os.path.isdir(file):
+        return folders.parts(file, size or folders.SIZE)
     if size is not None:
         raise RequestError(f"{file} has rows of its own size: leave size out (it is for omniglot and groceries).")
     return own.parts(file)

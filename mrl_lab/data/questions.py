@@ -1,16 +1,22 @@
-"""Pictures with questions: easy-VQA (drawn shapes, one-word answers) and NLVR (is the sentence true of the scene?)."""
+"""Pictures with questions: easy-VQA (drawn shapes, one-word answers), NLVR (is the sentence true of the scene?), and
+one's own, a folder of pictures of any size with one .jsonl, a question a line::
+
+    {"image": "cat.jpg", "question": "What is on the mat? Answer with one word.", "answer": "cat"}
+
+An answer is what an exact answer is; without it nothing is counted. Where some rows have one, the others do not count.
+"""
 
 from __future__ import annotations
 
 import json
 import zipfile
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from mrl_lab.data import places
 from mrl_lab.data.places import Found
-from mrl_lab.errors import unknown
+from mrl_lab.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +39,71 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.questions)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnQuestions:
+    """Questions about pictures of one's own: Q files, questions and answers, None where none was given.
+
+    Attributes:
+        provenance: a record a file, as in :class:`mrl_lab.data.Labelled`.
+    """
+
+    files: list[Path]
+    questions: list[str]
+    answers: list[str | None]
+    provenance: list[dict[str, str]]
+
+    @property
+    def key(self) -> list[str]:
+        """What they are: checksums of all files."""
+        return [record["sha256"] for record in self.provenance]
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+
+def own(folder: str | Path) -> OwnQuestions:
+    """Return the questions of a folder of one's own; see the head of this module.
+
+    Raises:
+        RequestError: there is not one .jsonl, or a line of it, or a picture that it names, cannot be used; says which.
+    """
+    from mrl_lab.files import digest
+
+    lists = sorted(Path(folder).glob("*.jsonl"))
+    if len(lists) != 1:
+        raise RequestError(f"{folder} has {len(lists)} files .jsonl: one is needed, with a question a line. {LINE}")
+    lines = lists[0].read_text(encoding="utf-8").splitlines()
+    rows = [_row(f"{lists[0]}, line {n}", line, lists[0].parent) for n, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise RequestError(f"{lists[0]} holds no question. {LINE}")
+    files, asked, answers = map(list, zip(*rows, strict=True))
+    about = {"name": Path(folder).resolve().name, "place": "a folder of one's own", "licence": "yours"}
+    records = [about | {"file": file.name, "sha256": digest(file)} for file in [lists[0], *dict.fromkeys(files)]]
+    return OwnQuestions(files, asked, answers, records)
+
+
+LINE = 'A line is {"image": "cat.jpg", "question": "What is it?", "answer": "cat"}; the answer may be left out.'
+
+
+def _row(where: str, line: str, folder: Path) -> tuple[Path, str, str | None]:
+    from PIL import Image
+
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise RequestError(f"{where} is no JSON ({error}). {LINE}") from None
+    kinds = {"image": str, "question": str, "answer": str | None}
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in kinds.items()):
+        raise RequestError(f"{where} lacks a text: {line[:80]}. {LINE}")
+    file = folder / row["image"]
+    try:
+        with Image.open(file) as picture:
+            picture.verify()
+    except (OSError, SyntaxError) as error:  # what PIL raises for a broken PNG
+        raise RequestError(f"{where}: {row['image']} is no picture that can be read ({error}).") from None
+    return file, row["question"], row.get("answer")
 
 
 def questions(name: str) -> dict[str, Questions]:

@@ -1,8 +1,10 @@
 """Where a LLaVA's weights come from: a small one drawn at random to be trained here, or a checkpoint.
 
 Two formats are read: transformers' (``llava-hf/llava-1.5-7b-hf``, or a folder that ``save_pretrained`` wrote) and
-LLaVA's own, in which the M3 checkpoints are (``mucai/llava-v1.5-7b-m3``). The latter hold a *fine-tuned* vision
-tower, which is taken from the file; the stock tower in its place would silently be worse.
+LLaVA's own (``liuhaotian/llava-v1.5-7b``), in which the M3 checkpoints are (``mucai/llava-v1.5-7b-m3``). The latter
+hold a *fine-tuned* vision tower, which is taken from the file; the stock tower in its place would silently be worse.
+LLaVA-1.5's own files hold none: its tower is the one that their configuration names, and a line says so. They are files
+of tensors, not safetensors, and read as tensors alone (``weights_only``).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 STOCK_TOWER = "openai/clip-vit-large-patch14-336"  # whose shape is the default of transformers' LlavaConfig
+TOWER = "model.vision_tower."  # what its weights are called
 KINDS = ("llava", "llava_llama")
 PARTS = {"patch": "default", "cls_patch": "full"}  # LLaVA's own name of what is taken from the tower -> transformers'
 COMPUTED = re.compile(r"(inv_freq|position_ids)$")  # older files keep these too
@@ -79,7 +82,7 @@ def build(
 
 
 def pretrained(name_or_path: str, dtype: str | torch.dtype = "auto") -> LlavaForConditionalGeneration:
-    """Open a checkpoint: a folder, or a name on the hub, in either format; safetensors only, no remote code.
+    """Open a checkpoint: a folder, or a name on the hub, in either format; no remote code.
 
     Args:
         dtype: of the weights; "auto" keeps the file's.
@@ -92,15 +95,37 @@ def pretrained(name_or_path: str, dtype: str | torch.dtype = "auto") -> LlavaFor
 
     with weights.reading(name_or_path, "LLaVA", ADVICE):
         config, names = _configuration(name_or_path)
-    model, strays = weights.opened(
-        LlavaForConditionalGeneration, name_or_path, "LLaVA", ADVICE, config=config, key_mapping=names, dtype=dtype
-    )
+    how = {"config": config, "key_mapping": names, "dtype": dtype, "use_safetensors": True if names is None else None}
+    model, lacking, strays = weights.loaded(LlavaForConditionalGeneration, name_or_path, "LLaVA", ADVICE, **how)
+    if names and set(lacking) == {f"{TOWER}{name}" for name in model.model.vision_tower.state_dict()}:
+        _put_in_stock_tower(model, name_or_path)
+        lacking = []
+    weights.refuse(lacking, name_or_path, "LLaVA")
     if strays := [name for name in strays if not COMPUTED.search(name)]:
         raise RequestError(
             f"the checkpoint at {name_or_path!r} holds {len(strays)} weights that a LLaVA-1.5 has no place for, such "
             f"as {', '.join(strays[:3])}: it would not be that model without them."
         )
     return model.eval()
+
+
+def _put_in_stock_tower(model: LlavaForConditionalGeneration, name_or_path: str) -> None:
+    """Give a model of LLaVA's own format, whose file holds no tower at all, the one that its configuration names."""
+    from transformers import CLIPVisionModel, LlavaConfig
+
+    stock = LlavaConfig.get_config_dict(name_or_path)[0]["mm_vision_tower"]
+    how = {"use_safetensors": None, "dtype": model.dtype}
+    tower, _ = weights.opened(CLIPVisionModel, stock, "vision tower of CLIP", ADVICE, **how)
+    model.model.vision_tower.load_state_dict(tower.state_dict())
+    print(f"{name_or_path} holds no vision tower: that of {stock} was taken, which its configuration names")
+
+
+def format_of(name_or_path: str) -> tuple[bool, bool]:
+    """Return whether a checkpoint is in LLaVA's own format, and whether it wants pictures filled up to a square."""
+    from transformers import LlavaConfig
+
+    given, _ = LlavaConfig.get_config_dict(name_or_path)
+    return "mm_vision_tower" in given, given.get("image_aspect_ratio") == "pad"
 
 
 def _configuration(name_or_path: str) -> tuple[LlavaConfig, dict[str, str] | None]:

@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mrl_lab.encoders import weights
+from mrl_lab.encoders import franca_weights, weights
 from mrl_lab.encoders.pictures import Looks, Scale, looks_of, run
 from mrl_lab.errors import RequestError
 
 ADVICE = (
-    "Give a DINOv2 or a ViT: a folder with config.json and model.safetensors, or a name such as facebook/dinov2-small."
+    "Give a DINOv2, DINOv3 or ViT: a folder with config.json and model.safetensors, or a name such as "
+    "facebook/dinov2-small; or one of Franca's .pth files."
 )
 
 
@@ -98,12 +99,12 @@ class PatchViT(nn.Module):
 class PretrainedViT(nn.Module):
     """A vision transformer from disk or the hub; z is its class token (B, d), :meth:`patches` its patch tokens.
 
-    For DINOv2, Franca in transformers' format and the like: patches after one class token and registers. Weights are
-    read from safetensors and no remote code is run. Pictures are scaled as the model's own processor does it; as
-    ImageNet's where a folder has no preprocessor_config.json.
+    For DINOv2, DINOv3 and the like: patches after one class token and registers; and Franca's own files. Weights are
+    read from safetensors, or as tensors alone, and no remote code is run. Pictures are scaled as the model's own
+    processor does it; as ImageNet's where there is no preprocessor_config.json.
 
     Args:
-        name_or_path: a folder saved by transformers, or a hub name.
+        name_or_path: a folder saved by transformers, a hub name, or a .pth (:mod:`~mrl_lab.encoders.franca_weights`).
         side: pictures are resized to it; whole patches.
 
     Raises:
@@ -113,9 +114,7 @@ class PretrainedViT(nn.Module):
 
     def __init__(self, name_or_path: str, side: int = 224) -> None:
         super().__init__()
-        from transformers import AutoModel
-
-        self.body, _ = weights.opened(AutoModel, name_or_path, "vision transformer", ADVICE, dtype=torch.float32)
+        self.body, self.looks = _opened(name_or_path, side)
         patch = getattr(self.body.config, "patch_size", None)
         if not isinstance(patch, int):
             raise RequestError(f"{type(self.body).__name__} at {name_or_path!r} has no square patches. {ADVICE}")
@@ -123,8 +122,6 @@ class PretrainedViT(nn.Module):
             raise RequestError(f"pictures of side {side} are not whole patches of {patch}: choose another.")
         self.d, self.grid = self.body.config.hidden_size, (side // patch,) * 2
         self.first = 1 + getattr(self.body.config, "num_register_tokens", 0)
-        bare = Path(name_or_path).is_dir() and not (Path(name_or_path) / "preprocessor_config.json").exists()
-        self.looks = replace(Looks((side, side)) if bare else looks_of(name_or_path), size=(side, side))
         self.scale = Scale(self.looks.mean, self.looks.std)
         self._check_tokens()
 
@@ -149,3 +146,16 @@ class PretrainedViT(nn.Module):
     def patches(self, x: Tensor) -> Tensor:
         """Return the patch tokens alone (B, t, d), without a graph."""
         return self.tokens(x)[:, self.first :]
+
+
+def _opened(name_or_path: str, side: int) -> tuple[nn.Module, Looks]:
+    """Return a model made elsewhere, and how it wants to see pictures of ``side``."""
+    from transformers import AutoModel
+
+    bare, folder = Looks((side, side)), Path(name_or_path)
+    if folder.suffix == franca_weights.SUFFIX:
+        return franca_weights.pretrained(folder, side), replace(bare, how="bicubic")
+    body, _ = weights.opened(AutoModel, name_or_path, "vision transformer", ADVICE, dtype=torch.float32)
+    if folder.is_dir() and not (folder / "preprocessor_config.json").exists():
+        return body, bare
+    return body, replace(looks_of(name_or_path), size=(side, side))

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +20,15 @@ from torch import Tensor, nn
 from mrl_lab.encoders import weights
 from mrl_lab.errors import RequestError, unknown
 
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor
+
 WHAT = "pretrained vision model"
 ADVICE = (
     "Give a folder with config.json, preprocessor_config.json and model.safetensors, or a hub name such as "
     "google/vit-base-patch16-224 or facebook/dinov2-small."
 )
+AT_ONCE = 32  # pictures that are embedded together: a ResNet-50's first maps of 256 at 224 pixels would take 3 GB
 RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, as a processor gives them
 
 
@@ -183,6 +189,8 @@ class Pretrained(nn.Module):
             self.d = run(self.eval(), body, torch.zeros(1, len(looks.mean), *looks.size)).shape[-1]
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.training and len(x) > AT_ONCE:
+            return torch.cat([self(some) for some in x.split(AT_ONCE)])
         out = self.body(pixel_values=self.scale(self.looks.resized(x)))
         pooled = getattr(out, "pooler_output", None)
         hidden = out.last_hidden_state if pooled is None else pooled
@@ -197,10 +205,8 @@ def looks_of(name_or_path: str) -> Looks:
     Raises:
         RequestError: there is none, or it asks for what is not done here; says what.
     """
-    from transformers import AutoImageProcessor
-
     with weights.reading(name_or_path, WHAT, ADVICE):
-        asked = AutoImageProcessor.from_pretrained(name_or_path, trust_remote_code=False)
+        asked = _processor(name_or_path)
     size = asked.crop_size if getattr(asked, "do_center_crop", None) else asked.size
     height = size.get("height", size.get("shortest_edge"))
     how, factor = RESAMPLE.get(asked.resample), asked.rescale_factor if asked.do_rescale else 1
@@ -212,6 +218,16 @@ def looks_of(name_or_path: str) -> Looks:
     plain = ([0.0] * 3, [1.0] * 3)
     mean, std = (asked.image_mean, asked.image_std) if asked.do_normalize else plain
     return Looks((height, size.get("width", height)), tuple(mean), tuple(std), how)
+
+
+def _processor(name_or_path: str) -> BaseImageProcessor | SimpleNamespace:
+    """Return a model's processor; what its file says, where the processor itself would need torchvision (DINOv3's)."""
+    from transformers import AutoImageProcessor, ImageProcessingMixin
+
+    try:
+        return AutoImageProcessor.from_pretrained(name_or_path, trust_remote_code=False)
+    except ImportError:
+        return SimpleNamespace(**ImageProcessingMixin.get_image_processor_dict(name_or_path)[0])
 
 
 def run(makes: Callable[[Tensor], Tensor], body: nn.Module, x: Tensor) -> Tensor:

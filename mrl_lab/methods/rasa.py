@@ -22,7 +22,7 @@ what it was meant to remove. (A map is applied in the features' own type, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -164,6 +164,12 @@ def rasa(learn: Callable[[LinearMap], Tensor], d: int, steps: int = 8, orthogona
             so_far = LinearMap(without(w).matrix @ so_far.matrix, so_far.bias)
         maps.append(so_far)
     return maps
+
+
+def of_planes(planes: Sequence[Tensor]) -> LinearMap:
+    """Return the map without planes (2, D), one after the other as released: such as of a checkpoint's own head."""
+    learnt = iter(planes)
+    return rasa(lambda _: next(learnt), planes[0].shape[1], len(planes), orthogonal=False)[-1]
 
 
 class SigmoidHead:

@@ -180,8 +180,9 @@ def key(notebook: Notebook, setting: Mapping[str, Value]) -> str:
     That is the notebook and its setting, the code that it imports (:func:`mrl_lab.keys.behind`), and data and weights:
     a source by its recorded checksums, a file or a folder that a parameter names by its contents.
     """
-    texts = {name: value for name, value in setting.items() if isinstance(value, str)}
-    own = {name: files.content(Path(value)) for name, value in texts.items() if _is_path(notebook, name, value)}
+    lists = {name: value if isinstance(value, list) else [value] for name, value in setting.items()}
+    texts = [(name, text) for name, values in lists.items() for text in values if isinstance(text, str)]
+    own = {f"{name} {text}": files.content(Path(text)) for name, text in texts if _is_path(notebook, name, text)}
     used = map(catalogue.find, sorted({*chain(*needs.sources_of(notebook, setting))}))
     recorded = [[source.forms(), source.rows] for source in used]
     whole = [notebook.name, notebook.digest, setting, own, recorded, keys.behind(notebook.code)]

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrl_lab import parameters
-from mrl_lab.data import catalogue, fetch, places, searched, triplets
+from mrl_lab.data import catalogue, fetch, places, questions, searched, triplets
 from mrl_lab.errors import RequestError
 from mrl_lab.parameters import Parameter, Value
 from mrl_lab.report.notebooks import Notebook
 
 Setting = Mapping[str, Value]
 CONFIGURED = ("config.json", "modules.json")  # of transformers, of sentence-transformers
+TENSORS = (".pth", ".pt", ".safetensors")  # of a file of tensors; what it holds is seen when it is opened
 MODEL = "Give a folder with config.json and model.safetensors, or a name that the hub has, where it can be reached."
 
 
@@ -99,25 +100,43 @@ def check_own(notebook: Notebook, setting: Setting) -> None:
     if "triplets" in known:
         triplets.check({name: setting[name] for name in triplets.GIVEN})
     for name, parameter in known.items():
-        paths, value = parameter.rule.path if parameter.rule else (), setting[name]
-        if "vectors" in known and name in (*searched.GIVEN, "triplets") and name != "model":
+        rule, value = parameter.rule, setting[name]
+        searches = "vectors" in known and name in (*searched.GIVEN, "triplets") and name != "model"
+        if rule is None or value == parameter.default or searches:
             continue
-        if "file" in paths and os.path.isfile(str(value)):
+        if "hub name" in rule.path:
+            for model in value if isinstance(value, list) else [value]:
+                if model not in catalogue.NAMES:
+                    _check_model(parameter, str(model))
+        elif "with questions" in rule.text:
+            questions.own(str(value))
+        elif "by class" in rule.text:
+            from mrl_lab.data import folders
+
+            folders.parts(str(value))
+        elif "file" in rule.path and os.path.isfile(str(value)):
             from mrl_lab import data
 
             data.load(value)
-        if "folder" in paths and value != parameter.default and value not in catalogue.NAMES:
-            _check_model(parameter, str(value))
 
 
 def _check_model(parameter: Parameter, model: str) -> None:
     folder = Path(model)
-    if not folder.is_dir():
+    if folder.is_file():
+        if folder.suffix not in TENSORS:
+            raise RequestError(f"parameter {parameter.name!r}: {model} is no file of weights ({', '.join(TENSORS)}).")
+    elif not folder.is_dir():
         _check_at_hub(parameter, model)
     elif not any((folder / file).is_file() for file in CONFIGURED):
         raise RequestError(f"parameter {parameter.name!r}: {model} has no {CONFIGURED[0]}. {MODEL}")
-    elif not any(folder.rglob("*.safetensors")):
+    elif not any(folder.rglob("*.safetensors")) and not (_llava_s_own(folder) and any(folder.glob("*.bin"))):
         raise RequestError(f"parameter {parameter.name!r}: {model} has no weights as .safetensors. {MODEL}")
+
+
+def _llava_s_own(folder: Path) -> bool:
+    """True for a folder in LLaVA's own format, whose files of tensors are read as tensors alone."""
+    config = folder / CONFIGURED[0]
+    return config.is_file() and '"mm_vision_tower"' in config.read_text(encoding="utf-8")
 
 
 def _check_at_hub(parameter: Parameter, model: str) -> None:

@@ -33,6 +33,7 @@ class Notebook:
         needs: {budget: names of the data sets and weights that must be there}.
         adds: {budget: names of those that only add to it, where they are found}.
         instead: {parameter: names of those that are not used once the parameter is given another value}.
+        untried: what it can do and was never seen to do, in a sentence.
         code: the code cells that will be run.
         digest: SHA-256 over the cells, without outputs and metadata.
     """
@@ -44,6 +45,7 @@ class Notebook:
     needs: dict[str, list[str]]
     adds: dict[str, list[str]]
     instead: dict[str, list[str]]
+    untried: str
     parameters: tuple[Parameter, ...]
     code: tuple[str, ...]
     digest: str
@@ -148,6 +150,7 @@ def read(file: Path) -> Notebook:
         needs=about.get("needs", {}),
         adds=about.get("adds", {}),
         instead=about.get("instead", {}),
+        untried=about.get("untried", ""),
         parameters=tuple(found),
         code=tuple(c["source"] for c in cells if c["cell_type"] == "code" and c["source"].strip()),
         digest=_digest(cells),

@@ -1,82 +1,138 @@
-"""Elsewhere: a vision transformer that somebody else trained goes through the same scores as the students here.
+"""Elsewhere: vision transformers that somebody else trained go through the same scores as the students here.
 
-Its prefixes beside random dims, PCA and dims of most variance, and position in and out of its patches in every way.
-Methods are called :data:`NAME` and "NAME, WAY", so that no row stands for a student's.
+Their prefixes beside random dims, PCA and dims of most variance, and position in and out of their patches in every way,
+by the released planes of RASA too where there are any. Methods are called "pretrained NAME" and "pretrained NAME, WAY",
+so that no row stands for a student's. Is a model nested? Then its first dims do better than as many at random, which
+:func:`beyond_random` asks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from transformers.utils import cached_file
+import torch
+from scipy.stats import t
+from torch import Tensor
 
 from mrl_lab import score
 from mrl_lab.cuts import halvings
 from mrl_lab.data import Labelled
+from mrl_lab.encoders import franca_weights
 from mrl_lab.encoders.patches import PretrainedViT
-from mrl_lab.files import digest
+from mrl_lab.errors import RequestError
 from mrl_lab.lab import kept
+from mrl_lab.methods import baselines, rasa
+from mrl_lab.study import origin
 from mrl_lab.study.clusters import prefixes, removal
 from mrl_lab.study.clusters.canvases import Canvases, embedded
-from mrl_lab.study.pictures import states
+from mrl_lab.study.pictures import States, states
 
-NAME = "pretrained"
-CUTS = (NAME, *(f"{NAME}, {way}" for way in ("random dims", "PCA", "top variance")))  # the methods of its prefixes
-READ = ("*.json", "*.safetensors")  # the files of a model's folder that a result depends on
+WAYS = ("random dims", "PCA", "top variance")  # to keep some dims, beside a prefix
+RELEASED = "RASA, its own planes"
+BEYOND, DRAWS = "beyond random", 20  # and the draws of random dims that it is beyond
 
 
 @dataclass(frozen=True, eq=False)
 class Elsewhere:
-    """A model made elsewhere, and where it comes from: a record a file, as run.json keeps them."""
+    """A model made elsewhere.
 
+    Attributes:
+        name: what its rows are called. side: of the pictures it sees.
+        provenance: where it comes from, a record a file, as run.json keeps them.
+        planes: (2, D) each, of position, that were released with it.
+    """
+
+    name: str
     encoder: PretrainedViT
+    side: int
     provenance: list[dict[str, str]]
+    planes: list[Tensor]
+
+    @property
+    def key(self) -> dict:
+        """What its features depend on: other weights under the same name are another model."""
+        return {"files": {record["file"]: record["sha256"] for record in self.provenance}, "side": self.side}
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Sizes to score: the whole width d and its halvings, to a sixteenth."""
+        """Sizes to score: the whole width d and its halvings, to a sixteenth, as Franca nests them."""
         return halvings(self.encoder.d, smallest=self.encoder.d // 16)
 
+    def ways(self, *ways: str) -> list[str]:
+        """Return the methods of its prefixes, and of other ways."""
+        return [self.name, *(f"{self.name}, {way}" for way in ways)]
 
-def opened(name_or_path: str, side: int = 224) -> Elsewhere:
-    """Open a model from a folder or the hub, and take the checksums of its files; ``side`` is of the pictures it sees.
+
+def opened(names_or_paths: Sequence[str], side: int = 224) -> list[Elsewhere]:
+    """Open models from folders, Franca's .pth files or the hub, and take the checksums of their files.
 
     Raises:
-        RequestError: as :class:`~mrl_lab.encoders.patches.PretrainedViT`.
+        RequestError: two of one name; or as :class:`~mrl_lab.encoders.patches.PretrainedViT`.
     """
-    encoder, folder = PretrainedViT(name_or_path, side).eval(), Path(name_or_path)
-    about = {"name": folder.resolve().name, "place": "a folder of one's own"}
-    if not folder.is_dir():
-        folder = Path(cached_file(name_or_path, "config.json")).parent
-        about = {"name": name_or_path, "place": f"the hub, revision {folder.name}"}
-    about["licence"] = "not known here: read its card"
-    files = sorted(file for kind in READ for file in folder.glob(kind))
-    return Elsewhere(encoder, [about | {"file": file.name, "sha256": digest(file)} for file in files])
+    found = [_opened(one, side) for one in names_or_paths]
+    names = [model.name for model in found]
+    if len(set(names)) < len(names):
+        raise RequestError(f"models of one name cannot be told apart: {', '.join(names)}. Rename a folder or a file.")
+    return found
+
+
+def _opened(name_or_path: str, side: int) -> Elsewhere:
+    encoder, place, planes, beside = PretrainedViT(name_or_path, side).eval(), Path(name_or_path), [], []
+    if place.suffix == franca_weights.SUFFIX:
+        planes, apart = franca_weights.planes(place), franca_weights.rasa_file(place)
+        beside = [apart] if apart else []
+    records = origin.records(name_or_path, beside)
+    name = records[0]["name"].rpartition("/")[2].removesuffix(franca_weights.SUFFIX)
+    return Elsewhere(f"pretrained {name}", encoder, side, records, planes)
 
 
 def scored(
-    name_or_path: str,
-    data: Labelled,
-    made: Canvases,
-    steps: int = removal.STEPS,
-    pictures: int = 400,
-    side: int = 224,
+    model: Elsewhere, data: Labelled, made: Canvases, steps: int = removal.STEPS, pictures: int = 400
 ) -> pd.DataFrame:
     """Rows of both: knn by size of every way to keep some dims, and every probe of position and content of patches."""
-    files = {record["file"]: record["sha256"] for record in opened(name_or_path, side).provenance}
-    return _scored(name_or_path, files, data, made, steps, pictures, side)
+    rows = score.table(prefixes.by_cut(_states(model, data), model.name, model.sizes, 0))
+    position = _position(model, made, steps, pictures)
+    return pd.concat([rows, position.assign(method=f"{model.name}, " + position.method)], ignore_index=True)
+
+
+def beyond_random(model: Elsewhere, data: Labelled) -> pd.DataFrame:
+    """Rows of by how many points the first m dims are right more often than m dims at random, by size.
+
+    Metrics: :data:`BEYOND`, and its bounds "BEYOND, low" and "BEYOND, high". They are where the difference to *another*
+    draw lies in 95 % of cases, if prefixes are draws like any: the spread of draws counts, and that of test pictures.
+    """
+    s, rows = _states(model, data), []
+    for m in model.sizes[:-1]:
+        first = prefixes.right(s, lambda z, m=m: baselines.first_dims(z, m)).double()
+        drawn = torch.stack(
+            [prefixes.right(s, lambda z, m=m, i=i: baselines.random_dims(z, m, i)) for i in range(DRAWS)]
+        )
+        gains = 100 * (first - drawn.double().mean(0))  # (n,), of each picture
+        spread = (100 * drawn.double().mean(1)).var() * (1 + 1 / DRAWS) + gains.var() / len(gains)
+        half = t.ppf(0.975, DRAWS - 1) * spread.sqrt().item()
+        mean, named = gains.mean().item(), {"method": model.name, "dim": m, "seed": 0, "n": len(s.y)}
+        values = {BEYOND: mean, f"{BEYOND}, low": mean - half, f"{BEYOND}, high": mean + half}
+        rows += [named | {"metric": metric, "value": value} for metric, value in values.items()]
+    return score.table(rows)
+
+
+def _states(model: Elsewhere, data: Labelled) -> States:
+    z = _features(model, data)
+    return States(z["database"], data.train.labels, z["queries"], data.test.labels)
 
 
 @kept
-def _scored(
-    name_or_path: str, files: dict[str, str], data: Labelled, made: Canvases, steps: int, pictures: int, side: int
-) -> pd.DataFrame:
-    """``files``: what the model's files hold, so that other weights under the same name are another result."""
-    model = opened(name_or_path, side)
-    rows = prefixes.by_cut(states(model.encoder, data), NAME, model.sizes, 0)
+def _features(model: Elsewhere, data: Labelled) -> dict[str, Tensor]:
+    s = states(model.encoder, data)
+    return {"database": s.database, "queries": s.z}
+
+
+@kept
+def _position(model: Elsewhere, made: Canvases, steps: int, pictures: int) -> pd.DataFrame:
     z = dict(zip(("train", "test"), embedded(model.encoder, made), strict=True))
-    sides = removal.sides(z, made.at(model.encoder.grid))
-    position = removal.compared(*sides, made.empty, 0, steps, pictures)
-    return pd.concat([score.table(rows), position.assign(method=f"{NAME}, " + position.method)], ignore_index=True)
+    train, test = removal.sides(z, made.at(model.encoder.grid))
+    more = {RELEASED: rasa.of_planes(model.planes)} if model.planes else {}
+    return removal.compared(train, test, made.empty, 0, steps, pictures, more)

@@ -115,10 +115,18 @@ def sides(z: Mapping[str, Tensor], made: Canvases) -> tuple[Patches, Patches]:
     return Patches(z["train"], made.train_y, made.grid), Patches(z["test"], made.test_y, made.grid)
 
 
-def compared(train: Patches, test: Patches, empty: int, seed: int, steps: int, pictures: int) -> pd.DataFrame:
-    """Rows of every way and every probe for features of any encoder."""
+def compared(
+    train: Patches,
+    test: Patches,
+    empty: int,
+    seed: int,
+    steps: int,
+    pictures: int,
+    more: Mapping[str, Removal] | None = None,
+) -> pd.DataFrame:
+    """Rows of every way, and of ``more`` of them, and every probe for features of any encoder."""
     rows = []
-    for method, removal in removals(train, seed, steps).items():
+    for method, removal in (removals(train, seed, steps) | dict(more or {})).items():
         found = probed(train.after(removal), test.after(removal), empty, seed, pictures)
         named = {"method": method, "seed": seed, "n": test.y.numel(), "dim": train.z.shape[2]}
         rows += [named | {"metric": metric, "value": value} for metric, value in found.items()]

@@ -12,6 +12,7 @@ from torch import nn
 
 from mrl_lab.errors import unknown
 from mrl_lab.lab import Task
+from mrl_lab.methods.ese import ESE
 from mrl_lab.methods.mse2d import MSE2D, PRESETS, Settings
 from mrl_lab.methods.starbucks import SRL
 from mrl_lab.study.sentences.pretraining import Pretraining
@@ -26,7 +27,7 @@ OF_2DMSE = {
     "2DMSE, ST 5.1": PRESETS["2dmse-st51"],  # sentence-transformers' own form, as it was and as it is
     "2DMSE, ST 6": PRESETS["2dmse-st6"],
 } | {f"2DMSE, all layers, {name}": Settings(layers="all", depth_weight=weight) for name, weight in DEPTH.items()}
-METHODS = ("plain", "MRL", *OF_2DMSE, "Starbucks", "random pairs", "one of the list")
+METHODS = ("plain", "MRL", *OF_2DMSE, "ESE", "Starbucks", "random pairs", "one of the list")
 ALONE = ("separate", "separate, depth only")  # a model a cut
 
 
@@ -59,6 +60,7 @@ class Objective:
         ways = {
             "plain": lambda: SRL(encoder, [(n, m)]),
             "MRL": lambda: SRL(encoder, [(n, size) for size in task.sizes], weight=0.0),
+            "ESE": lambda: ESE(encoder),
             "Starbucks": lambda: SRL(encoder, task.pairs),
             "random pairs": lambda: SRL(encoder, task.pairs, pool="grid", draws=len(task.pairs) - 1),
             "one of the list": lambda: SRL(encoder, task.pairs, draws=1),

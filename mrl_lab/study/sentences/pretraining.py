@@ -1,4 +1,7 @@
-"""Pre-training: a small BERT that reads plain sentences first, by one of three ways, with equal steps and texts.
+"""Pre-training: a BERT that reads plain sentences first, by one of three ways, with equal steps and texts.
+
+It is a small one without a past, or, where the task has a backbone, that one: then with the head that guesses words
+from its own file, or a drawn one if the file has none.
 
 | start | what is learnt | at |
 |---|---|---|
@@ -18,16 +21,19 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from mrl_lab import lab
-from mrl_lab.data import texts
+from mrl_lab.data import places, texts
+from mrl_lab.encoders import elsewhere, weights
 from mrl_lab.encoders.texts import SentenceEncoder, small_config
 from mrl_lab.encoders.tokens import MaskedRows
-from mrl_lab.errors import unknown
+from mrl_lab.errors import RequestError, unknown
 from mrl_lab.lab import Recipe
 from mrl_lab.methods.starbucks import SMAE
 from mrl_lab.study.sentences import task as tasks
 from mrl_lab.study.sentences import tests
 
 if TYPE_CHECKING:
+    from transformers import BertForMaskedLM
+
     from mrl_lab.study.sentences.task import Sentences
 
 WAYS = ("MLM", "MAE", "SMAE")
@@ -38,7 +44,7 @@ class Pretraining:
     """A way to read, one of :data:`WAYS`, and for how long; itself a method, which learns from masked sentences.
 
     Raises:
-        RequestError: an unknown way.
+        RequestError: an unknown way; when it is built, a backbone that is no BERT.
     """
 
     way: str
@@ -49,11 +55,9 @@ class Pretraining:
             raise unknown("way to read", self.way, WAYS)
 
     def build(self, task: Sentences, seed: int) -> SMAE:
-        """Return it untrained, around the blocks that the task's encoder has at this seed; its head is drawn."""
-        from transformers import BertForMaskedLM
-
+        """Return it untrained, around the blocks that the task's encoder has at this seed."""
         encoder = task.encoder(seed)
-        model = BertForMaskedLM(small_config(encoder.tokenizer, task.d, task.layers, length=task.length))
+        model = _guessing(task, encoder)
         model.bert = encoder.body
         model.tie_weights()
         pairs = task.pairs if self.way == "SMAE" else [(task.layers, task.d)]
@@ -61,7 +65,7 @@ class Pretraining:
 
     def rows(self, task: Sentences) -> MaskedRows:
         """Return sentences with words hidden, others at each pass: a fifth in one copy, two fifths in the other."""
-        return _rows(task.triplets, task.words, task.length, task.also, task.tests)
+        return _rows(task.backbone, task.triplets, task.words, task.length, task.also, task.tests)
 
     def read(self, task: Sentences, seed: int) -> SentenceEncoder:
         """Return the task's encoder after it has read; it reads once for all that is trained after."""
@@ -70,9 +74,30 @@ class Pretraining:
         return encoder
 
 
+def _guessing(task: Sentences, encoder: SentenceEncoder) -> BertForMaskedLM:
+    """Return a BERT with a head that guesses words: a small one as drawn, or that of the task's backbone."""
+    from transformers import BertForMaskedLM, BertModel
+
+    if not task.backbone:
+        return BertForMaskedLM(small_config(encoder.tokenizer, task.d, task.layers, length=task.length))
+    if not isinstance(encoder.body, BertModel):
+        raise RequestError(
+            f"{task.backbone} is a {type(encoder.body).__name__}: pre-training here slices the head of a BERT."
+        )
+    place = places.ensure(tasks.MINILM).folder if task.backbone == tasks.MINILM else task.backbone
+    model, lacking, _ = weights.loaded(BertForMaskedLM, place, elsewhere.WHAT, elsewhere.ADVICE)
+    weights.refuse([name for name in lacking if not name.startswith("cls.")], place, elsewhere.WHAT)
+    if lacking:
+        print(f"{task.backbone} has no head that guesses words: it is drawn at random")
+    return model.float().train()
+
+
 @cache
-def _rows(triplets: int, words: int, length: int, also: tuple[str, ...], tested: tuple[str, ...]) -> MaskedRows:
-    return MaskedRows(tasks.tokenizer(triplets, words), sentences(triplets, also, tested)[0], length=length)
+def _rows(
+    backbone: str, triplets: int, words: int, length: int, also: tuple[str, ...], tested: tuple[str, ...]
+) -> MaskedRows:
+    pieces = tasks.opened(backbone)[0].tokenizer if backbone else tasks.tokenizer(triplets, words)
+    return MaskedRows(pieces, sentences(triplets, also, tested)[0], length=length)
 
 
 @cache

@@ -182,6 +182,11 @@ class Sentences:
         return found if cut is None else found[(found.layer == int(cut[0])) & (found.dim == int(cut[1]))]
 
 
+def published(budget: str) -> dict[str, object]:
+    """Return what a recipe at ``paper`` has of the published ones: a rate that falls to 0 linearly, and no decay."""
+    return {"schedule": "linear", "weight_decay": 0.0} if budget == "paper" else {}
+
+
 # ------------------------------------------------------------------------------------------ what is read
 
 
