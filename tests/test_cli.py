@@ -16,7 +16,7 @@ from small_notebooks import PATIENCE, alive, command, environment, setting, wait
 
 from mrl_lab import check, cli
 from mrl_lab.data import catalogue
-from mrl_lab.report import execute, faces, foreman, jobs, kernel, notebooks, record, worker
+from mrl_lab.report import attend, execute, faces, foreman, jobs, kernel, notebooks, record, worker
 
 NOTES = """\
 from mrl_lab import runs
@@ -470,6 +470,18 @@ def test_done_means_finished_with_this_key_and_a_page(tmp_path):
     assert not done(key="other")
     (tmp_path / "run.json").write_text('{"status": "do')
     assert not record.is_done(tmp_path, "k")
+
+
+def test_what_is_asked_for_afresh_is_done_once_however_often_it_is_handed_out(folder):
+    (job,) = jobs.plan([notebooks.find()["02_quick"]], {}, {}, folder / "out").jobs
+    job.folder.mkdir(parents=True)
+    (job.folder / "page.html").touch()
+    run = {"status": "done", "key": job.key, "start": "noon"}
+    (job.folder / "run.json").write_text(json.dumps(run))
+    asked = attend.order(job, 0, fresh=True)
+    assert not record.is_done(job.folder, job.key, asked["outdated"])
+    (job.folder / "run.json").write_text(json.dumps(run | {"start": "one"}))
+    assert attend.attend(asked, 1, print) == {"event": "already", "number": 0}
 
 
 def test_a_tidied_notebook_keeps_the_html_face_of_a_widget_only(tmp_path):

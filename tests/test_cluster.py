@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from distributed import KilledWorker
 from small_notebooks import PATIENCE, alive, command, wait_until, write
 
 from mrl_lab import cli, source
@@ -205,3 +207,27 @@ def test_a_cluster_that_is_not_there_is_an_error(address, tmp_path, capsys, monk
 def test_a_cluster_that_accepts_and_stays_silent_is_an_error_in_time(silent, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MRL_LAB_NOTEBOOKS", str(tmp_path / "notebooks"))
     assert "does not answer (10 s)" in refused(silent, capsys, tmp_path)
+
+
+def test_a_scheduler_that_does_not_come_back_leaves_failures_that_say_so(monkeypatch):
+    monkeypatch.setattr(cluster, "_handed_out", lambda *_: iter(()))  # what is lost at once
+    monkeypatch.setattr(cluster, "BACK", 0.5)
+    told = []
+    lasts = list(cluster.performed([{"number": 0}, {"number": 1}], 1, "tcp://127.0.0.1:9", told.append))
+    assert "is lost, waiting for it to come back; reports left: 2" in told[0]["why"]
+    assert [last["number"] for last in lasts if last["event"] == "failed"] == [0, 1]
+    assert "does not answer (0.5 s)" in lasts[0]["error"]
+    assert "the same command continues" in lasts[0]["error"]
+
+
+class Spent:
+    """The future of a job that took one worker after another with it."""
+
+    def result(self):
+        raise KilledWorker("a job", SimpleNamespace(address="tcp://last"), 3)
+
+
+def test_a_job_that_kills_its_workers_is_given_up_with_the_reason():
+    last = cluster._last(Spent(), 4)
+    assert (last["event"], last["number"]) == ("failed", 4)
+    assert "the cluster lost this job (KilledWorker: " in last["error"]
