@@ -30,15 +30,15 @@ from mrl_lab.stats import CONFIDENCE, Interval
 FEWEST = 3  # seeds without which nothing that noise touches is judged
 SEVERE = (CONTRADICTED, UNDECIDED, AT_THE_BOUND, SHOWN)  # of several parts the first that occurs decides
 TIMES = "times"
-RULE = (
+RULE = (  # as HTML has it, for the pages
     "A claim is one contrast, with its unit, computed inside every seed and averaged over the seeds, with its 95 % "
     "t-interval; where it speaks of every size, the intervals hold for all sizes together (Bonferroni), and the size "
-    "that decides is shown. It is **shown** if the interval lies on the claim's side of its bound, **contradicted** "
-    "if it lies on the other, **at the bound** if it holds the bound and reaches no farther than *delta*, the smallest "
-    "difference that matters: the effect is known, and it is that small. Else it is **undecided**, and always with a "
-    "score missing or fewer than three seeds. Side conditions are told with their own intervals and are no part of "
-    "the verdict. Costs and counts, which no noise touches, are compared as they are. A first look (budget *seconds*) "
-    "judges no claim."
+    "that decides is shown. It is <b>shown</b> if the interval lies on the claim's side of its bound, "
+    "<b>contradicted</b> if it lies on the other, <b>at the bound</b> if it holds the bound and reaches no farther "
+    "than <i>delta</i>, the smallest difference that matters: the effect is known, and it is that small. Else it is "
+    "<b>undecided</b>, and always with a score missing or fewer than three seeds. Side conditions are told with their "
+    "own intervals and are no part of the verdict. Costs and counts, which no noise touches, are compared as they "
+    "are. A first look (budget <i>seconds</i>) judges no claim."
 )
 
 
