@@ -157,6 +157,21 @@ def test_ctrl_c_ends_what_a_worker_has_and_leaves_nothing(ring):
     assert ring.half_written() == []
 
 
+@pytest.mark.slow
+def test_a_cluster_that_is_ended_whole_ends_its_jobs_and_the_request_waits_until_ctrl_c(ring):
+    write(ring.folder / "notebooks", "01_long", "SECONDS = 60", MARK)
+    worker = ring.worker()
+    run = ring.start("01")
+    wait_until(ring.marks)
+    for process in (ring.started[0], worker):
+        process.terminate()
+    worker.wait(PATIENCE)
+    wait_until(lambda: "is lost, waiting for it to come back" in ring.said() and not ring.alive(), 50)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(PATIENCE) == 130, ring.said()
+    assert ring.half_written() == []
+
+
 def test_a_worker_of_another_version_is_refused_before_work(ring, tmp_path, capsys):
     ring.worker(env=other_package(tmp_path / "other"))
     with cluster._client(1, ring.address) as client:

@@ -13,6 +13,7 @@ import logging
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -74,9 +75,9 @@ def _handed_out(left: dict[int, dict], side_by_side: int, scheduler: str | None,
         numbers = {future.key: order["number"] for future, order in zip(futures, orders, strict=True)}
         try:
             for future in distributed.as_completed(futures):
-                if not future.cancelled():
-                    del left[numbers[future.key]]
-                    yield _last(future, numbers[future.key])
+                if last := _last(future, numbers[future.key]):
+                    del left[last["number"]]
+                    yield last
         finally:
             if client.status == "running":
                 client.cancel(futures)
@@ -88,9 +89,12 @@ def _submitted(client: Client, request: str, order: dict) -> Future:
     return client.submit(foreman.perform, request, order, key, key=key, **in_turn)
 
 
-def _last(future: Future, number: int) -> dict:
+def _last(future: Future, number: int) -> dict | None:
+    """Return a job's last event; None when the scheduler was lost, and the job with it."""
     try:
         return future.result()
+    except CancelledError:
+        return None
     except Exception as error:  # a cell that fails is a result; this is a fault of what carries it
         return _lost(number, f"{type(error).__name__}: {error}")
 

@@ -85,10 +85,10 @@ class Foreman(WorkerPlugin):
             self._give_up(key)
 
     async def teardown(self, worker: Worker) -> None:
-        """End all processes, and wait until they have."""
+        """End all processes, and wait until they have; a worker that closes may not wait, Dask would never end it."""
         for key in list(self.processes):
             self._give_up(key)
-        while self.processes:
+        while self.processes and worker.status == Status.running:
             await asyncio.sleep(0.05)
 
     def _give_up(self, key: str) -> None:
