@@ -152,8 +152,8 @@ LAYERS = {  # from the ground up: what a module, or all in a package, may import
     "study": {"cascade", "clock", "cost", "cuts", "data", "device", "distil", "encoders", "export", "files", "lab"}
     | {"methods", "oracle", "runs", "schema", "score", "search", "source", "stats", "train", "workers"},
     "bench": {"clock", "cuts", "data", "encoders", "methods", "score", "search", "study"},
-    "report": {"contrasts", "data", "files", "keys", "parameters", "plots", "runs", "schema", "source"},
     "protocol": {"files", "lab", "runs", "source", "verdicts"},
+    "report": {"contrasts", "data", "files", "keys", "parameters", "plots", "protocol", "runs", "schema", "source"},
     "desk": {"device", "explore", "plots", "protocol", "report", "runs", "verdicts"},
     "check": {"data", "device", "files", "report", "source"},
     "cli": {"bench", "check", "data", "report", "source"},

@@ -36,6 +36,15 @@ def test_published_are_the_defaults_at_the_budgets_that_are_committed(reports):
     ]
 
 
+def test_a_run_whose_protocol_was_frozen_judges_before_a_stronger_one(reports):
+    assert readme.judging(reports)["01_mrl"].name == readme.strongest(reports)["01_mrl"].name == "gpu"
+    (reports / "01_mrl" / "minutes" / "protocol.json").touch()
+    assert {name: folder.name for name, folder in readme.judging(reports).items()} == {
+        "00_start_here": "minutes",
+        "01_mrl": "minutes",
+    }
+
+
 def test_headlines_are_those_of_the_strongest_budget_safe_inside_a_table(reports):
     assert ledger.headlines(ledger.claims(readme.strongest(reports))).splitlines() == [
         "| claim | the paper's figure | ours [95 %] | seeds | verdict |",
@@ -112,7 +121,7 @@ def test_tables_pages_and_history_are_those_of_the_published_files():
     assert readme.fill(TEXT, "bench", readme.bench_table(reports / "bench.csv")) == TEXT, "run make readme"
     past = history.read(reports)
     assert history.grown(past, readme.published(reports)) == past, "run make readme"
-    claims = ledger.claims(readme.strongest(reports), past)
+    claims = ledger.claims(readme.judging(reports), past)
     assert readme.fill(TEXT, "headlines", ledger.headlines(claims)) == TEXT, "run make readme"
     assert ledger.page_of(claims) == (reports / ledger.PAGE).read_text(), "run make readme"
 

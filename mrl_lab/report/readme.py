@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mrl_lab import source
+from mrl_lab import protocol, source
 from mrl_lab.errors import RequestError
 from mrl_lab.report import history, index, ledger, reference
 
@@ -35,7 +35,7 @@ def main() -> None:
     draw_accuracy(reports)
     past = history.grown(history.read(reports), folders)
     history.write(reports, past)
-    claims = ledger.claims(strongest(reports), past)
+    claims = ledger.claims(judging(reports), past)
     (reports / ledger.PAGE).write_text(ledger.page_of(claims), encoding="utf-8")
     (reports / reference.PAGE).write_text(reference.page(), encoding="utf-8")
     text = fill(file.read_text(encoding="utf-8"), "bench", bench_table(reports / "bench.csv"))
@@ -52,6 +52,12 @@ def published(reports: Path) -> list[Path]:
 def strongest(reports: Path) -> dict[str, Path]:
     """Return the folder of each notebook's strongest published run."""
     return {folder.parent.name: folder for folder in published(reports)}
+
+
+def judging(reports: Path) -> dict[str, Path]:
+    """Return the same among the runs whose protocol was frozen; where a notebook has none, its strongest."""
+    frozen = {folder.parent.name: folder for folder in published(reports) if (folder / protocol.FILE).is_file()}
+    return strongest(reports) | frozen
 
 
 def bench_table(file: Path) -> str:
