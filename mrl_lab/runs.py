@@ -12,6 +12,7 @@ Everything is written under another name first and then renamed, so that a reade
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-USED = "used.jsonl"  # in a run's folder: when the results in use were made, a line each
+USED = "used.jsonl"  # in a run's folder: the key of each result in use and when it was made, a line each
+ROWS = "rows.csv"  # beside a page: all tidy tables that its run used, under their keys
 
 Span = tuple[float, float]  # of time: begin and end, in seconds since 1970
 
@@ -183,8 +185,8 @@ def remember(settings: Mapping[str, object], make: Callable[[], T]) -> T:
     The result is a DataFrame or a dict of tensors. It lies in the lab's cache as parquet or safetensors, with its
     settings in a JSON file beside it. What is returned is always what was read back, so that a first and a later
     call cannot differ. A second process that wants the same waits for the first; what is there is read without a
-    lock, so that a cache that cannot be written serves what it has. With ``MRL_LAB_FRESH=1`` a process computes
-    everything anew, once.
+    lock, so that a cache that cannot be written serves what it has. Tidy tables that lie beside a published page are
+    taken from there where the cache lacks them. With ``MRL_LAB_FRESH=1`` a process computes everything anew, once.
 
     Args:
         settings: all that the result depends on, its code as well, as :mod:`mrl_lab.keys` tells it.
@@ -200,6 +202,8 @@ def remember(settings: Mapping[str, object], make: Callable[[], T]) -> T:
         with _locked(entry):
             # Another process may have made it while this one waited; what is damaged now will stay so.
             found = None if stale else _reuse(entry, aloud=True)
+            if found is None and not stale:
+                found = _restored(entry, dict(settings))
             if found is None:
                 found = _made(entry, make, dict(settings))
     return found
@@ -215,7 +219,7 @@ def _made(entry: Path, make: Callable[[], T], settings: dict) -> T:
     with _writing(entry):
         about = _keep(entry, made, settings, _merged([(began, time.time()), *stood_on]))
     MADE.add(entry.name)
-    _note_use(about["made"])
+    _note_use(entry, about["made"])
     return _read(entry, about)
 
 
@@ -267,7 +271,7 @@ def _reuse(entry: Path, aloud: bool = False) -> T | None:
         if aloud:
             print(f"the cached result {entry.name[:8]} is damaged ({error}): making it again", flush=True)
         return None
-    _note_use(spans)
+    _note_use(entry, spans)
     return found
 
 
@@ -312,14 +316,14 @@ def _content(made: T) -> tuple[str, bytes]:
 # ------------------------------------------------------------------------------------------------ time it took
 
 
-def _note_use(spans: Iterable[Span]) -> None:
-    """Note when a result in use was made: for the run, and for the results that are being made of it."""
+def _note_use(entry: Path, spans: Iterable[Span]) -> None:
+    """Note a result in use and when it was made: for the run, and for the results that are being made of it."""
     for stood_on in MAKING:
         stood_on += spans
     folder = os.environ.get("MRL_LAB_RUN")
     if folder:
         with open(Path(folder, USED), "a", encoding="utf-8") as file:
-            file.write(json.dumps(spans) + "\n")  # in one piece: several processes write here
+            file.write(json.dumps({"key": entry.name, "made": spans}) + "\n")  # in one piece: several processes write
 
 
 def spent(folder: Path, start: float) -> tuple[float, float]:
@@ -327,11 +331,14 @@ def spent(folder: Path, start: float) -> tuple[float, float]:
 
     Times are in seconds as a clock shows them: results that several processes made side by side count once.
     """
-    file = folder / USED
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    spans = _merged(span for line in lines for span in json.loads(line))
+    spans = _merged(span for used in _used(folder) for span in used["made"])
     before = sum(max(0.0, min(end, start) - begin) for begin, end in spans)
     return sum(end - begin for begin, end in spans) - before, before
+
+
+def _used(folder: Path) -> list[dict]:
+    file = folder / USED
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
 
 def _merged(spans: Iterable[Span]) -> list[Span]:
@@ -342,3 +349,56 @@ def _merged(spans: Iterable[Span]) -> list[Span]:
             begin, end = found[-1][0], max(end, found.pop()[1])
         found.append((begin, end))
     return found
+
+
+# ------------------------------------------------------------------------------------------ beside a page
+
+
+def keep_rows(folder: Path) -> None:
+    """Write all tidy tables that the run in ``folder`` used into its rows.csv, with their keys and when each was made.
+
+    They are what its training came to, and small: with them a run goes on where the cache is gone.
+    """
+    import pandas as pd
+
+    kept = []
+    for used in {one["key"]: one for one in _used(folder)}.values():
+        file = (files.cache_folder() / "results" / used["key"]).with_suffix(".parquet")
+        table = pd.read_parquet(file) if file.is_file() else pd.DataFrame()
+        if list(table.columns) == list(schema.SCORES) and len(table):
+            table.insert(0, "made", [json.dumps(used["made"]), *[""] * (len(table) - 1)])
+            table.insert(0, "key", used["key"])
+            kept.append(table)
+    if kept:
+        files.write(folder / ROWS, pd.concat(kept).to_csv(index=False).encode())
+
+
+def _restored(entry: Path, settings: dict) -> T | None:
+    """Return a tidy table from beside a published page, and put it into the cache; None where there is none."""
+    text = next((text for text in _beside_pages() if f"\n{entry.name}," in text), None)
+    if text is None:
+        return None
+    rows = _parsed(text)
+    found = rows[rows["key"] == entry.name]
+    spans = json.loads(found["made"].iloc[0])
+    with _writing(entry):
+        about = _keep(entry, found.drop(columns=["key", "made"]).reset_index(drop=True), settings, spans)
+    _note_use(entry, spans)
+    return _read(entry, about)
+
+
+@cache
+def _beside_pages() -> list[str]:
+    """Return what stands in rows.csv of each published run."""
+    root = source.checkout()
+    return [file.read_text(encoding="utf-8") for file in sorted(root.glob(f"reports/*/*/{ROWS}"))] if root else []
+
+
+@cache
+def _parsed(text: str) -> pd.DataFrame:
+    import pandas as pd
+
+    words = ("key", "made", "method", "metric")
+    empty = {name: [""] for name in schema.SCORES if name not in words}
+    how = {"dtype": dict.fromkeys(words, str), "na_values": empty, "keep_default_na": False}
+    return pd.read_csv(io.StringIO(text), **how)

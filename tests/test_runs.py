@@ -13,7 +13,7 @@ import pytest
 import small_notebooks
 import torch
 
-from mrl_lab import files, runs, schema
+from mrl_lab import files, runs, schema, score, source
 from mrl_lab.errors import RequestError
 from mrl_lab.report import notebooks
 
@@ -367,8 +367,43 @@ def test_time_made_and_time_reused_are_told_apart_and_nothing_counts_twice(cache
 
 
 def test_results_made_side_by_side_count_once(run):
-    (run.folder / runs.USED).write_text("[[0, 10]]\n[[4, 12], [20, 21]]\n[[95, 103]]\n")
+    (run.folder / runs.USED).write_text(
+        "".join(json.dumps({"key": "k", "made": made}) + "\n" for made in ([[0, 10]], [[4, 12], [20, 21]], [[95, 103]]))
+    )
     assert runs.spent(run.folder, 100) == (3, 18)
+
+
+ROWS_OF_SEED = [
+    {"method": name, "seed": 100, "dim": dim, "metric": "None", "value": value, "n": 3}
+    for name, dim, value in (("none", 8, 1 / 3), ("", None, 2e-17), ("NA", 4, 70.0))
+]
+
+
+def test_tables_beside_a_page_are_used_where_the_cache_is_gone_with_the_time_they_took(
+    cache, run, tmp_path, monkeypatch, clock
+):
+    table = score.table(ROWS_OF_SEED)
+    tensors = {"z": torch.zeros(2)}
+    made = runs.remember({"a": "table"}, lambda: clock.__setitem__(0, clock[0] + 10) or table)
+    runs.remember({"a": "tensors"}, lambda: tensors)
+    runs.remember({"a": "other table"}, lambda: pd.DataFrame({"x": [1]}))
+    page = tmp_path / "clone" / "reports" / "01_mrl" / "hour"
+    page.mkdir(parents=True)
+    runs.keep_rows(run.folder)
+    (run.folder / runs.ROWS).rename(page / runs.ROWS)
+    (run.folder / runs.USED).unlink()
+    monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "another cache"))
+    monkeypatch.setattr(source, "checkout", lambda: tmp_path / "clone")
+    monkeypatch.setattr(runs, "_beside_pages", runs._beside_pages.__wrapped__)
+    again = runs.remember({"a": "table"}, lambda: pytest.fail("it lies beside the page"))
+    pd.testing.assert_frame_equal(again, made, check_dtype=False)
+    assert again["value"].tolist() == [1 / 3, 2e-17, 70.0]
+    assert runs.spent(run.folder, clock[0] + 1) == (0, 10)
+    assert runs.remember({"a": "another"}, lambda: table)["value"].tolist() == again["value"].tolist()
+    monkeypatch.setenv("MRL_LAB_FRESH", "1")
+    monkeypatch.setattr(runs, "MADE", set())
+    fresh = runs.remember({"a": "table"}, lambda: score.table(ROWS_OF_SEED[:1]))
+    assert len(fresh) == 1, "afresh nothing is taken from a page"
 
 
 def test_a_run_that_remembers_nothing_has_spent_nothing_on_it(run):

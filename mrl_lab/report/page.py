@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).parent / "template"
 FILES = {
     "scores.csv": "every score, one row each",
+    "rows.csv": "what each training came to, by key: with it a run goes on elsewhere",
     "claims.csv": "the claims and their verdicts",
     "protocol.json": "what was fixed before the seeds that judge were trained",
     "run.json": "all facts about this run",

@@ -38,6 +38,7 @@ def write(folder: Path, job: Mapping, start: datetime, failure: Failure | None) 
     facts = folder / "facts.json"
     noted = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else {}
     computed, reused = runs.spent(folder, start.timestamp())
+    runs.keep_rows(folder)
     run = {
         "notebook": job["name"],
         "tag": job["tag"],
