@@ -85,7 +85,7 @@ class Foreman(WorkerPlugin):
             self._give_up(key)
 
     async def teardown(self, worker: Worker) -> None:
-        """End all processes, and wait until they have; a worker that closes may not wait, Dask would never end it."""
+        """End all processes, and wait until they have; one that closes does not wait, lest it be interrupted there."""
         for key in list(self.processes):
             self._give_up(key)
         while self.processes and worker.status == Status.running:
