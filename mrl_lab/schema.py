@@ -1,4 +1,5 @@
-"""The two tables that every run saves, {column: type} in their order, and the words that a verdict is said in."""
+"""The two tables that every run saves, {column: type} in their order, and the words that budgets, verdicts and bounds
+are said in."""
 
 SCORES = {
     "method": "string",
@@ -32,6 +33,7 @@ CLAIMS = {  # "what" is the contrast that "ours" is of; the bounds, the paper's 
     "paper_value": "float64",
     "p": "float64",
 }
+BUDGETS = ("seconds", "minutes", "hour", "night", "gpu", "paper")  # from weak to strong evidence
 NEEDED = {"scores.csv": ("method", "metric", "value"), "claims.csv": ("id", "claim", "verdict")}
 
 SHOWN, CONTRADICTED, AT_THE_BOUND, UNDECIDED = "shown", "contradicted", "at the bound", "undecided"
@@ -41,3 +43,11 @@ VERDICTS = {  # each with a sign, so that colour is not the only cue
     AT_THE_BOUND: "=",
     UNDECIDED: "?",
 }
+
+
+def bounds(above: float | None, below: float | None) -> str:
+    """Return bounds in words: "≥ −1", "≤ 2" or "−1 to 1"; empty where there are none."""
+    low, high = (None if b is None else f"{b:g}".replace("-", "−") for b in (above, below))
+    if low and high:
+        return f"{low} to {high}"
+    return f"≥ {low}" if low else f"≤ {high}" if high else ""

@@ -24,7 +24,7 @@ from scipy import stats as scipy_stats
 from mrl_lab import stats
 from mrl_lab.contrasts import Contrast, by_seed, summed, words
 from mrl_lab.errors import RequestError
-from mrl_lab.schema import AT_THE_BOUND, CLAIMS, CONTRADICTED, SHOWN, UNDECIDED
+from mrl_lab.schema import AT_THE_BOUND, CLAIMS, CONTRADICTED, SHOWN, UNDECIDED, bounds
 from mrl_lab.stats import CONFIDENCE, Interval
 
 FEWEST = 3  # seeds without which nothing that noise touches is judged
@@ -88,9 +88,8 @@ class Condition:
 
     @property
     def bound(self) -> str:
-        """The bounds in words: "≥ −1", "≤ 2" or "−1 to 1"."""
-        low, high = (f"{b:g}".replace("-", "−") for b in self.limits)
-        return f"≤ {high}" if self.above is None else f"≥ {low}" if self.below is None else f"{low} to {high}"
+        """The bounds in words."""
+        return bounds(self.above, self.below)
 
     def holds(self, value: float) -> bool:
         """Whether a value, such as a paper's own figure, keeps the bounds."""

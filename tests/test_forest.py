@@ -8,7 +8,7 @@ import pytest
 from eyes import contrast, distance
 from matplotlib.text import Text
 
-from mrl_lab import plots
+from mrl_lab import plots, schema
 from mrl_lab.errors import RequestError
 from mrl_lab.plots.forest import VERDICTS
 
@@ -80,7 +80,8 @@ def test_verdict_and_numbers_are_written_and_no_interval_is_made_up():
 
 def test_verdicts_are_told_apart_by_marker_and_by_every_eye_on_every_page():
     marks = VERDICTS.values()
-    assert len({mark.marker for mark in marks}) == len({mark.symbol for mark in marks}) == len(VERDICTS)
+    assert len({mark.marker for mark in marks}) == len({*schema.VERDICTS.values()}) == len(VERDICTS)
+    assert list(VERDICTS) == list(schema.VERDICTS)
     assert distance(VERDICTS["shown"].colour, VERDICTS["contradicted"].colour) >= 80
     for mark, paper in itertools.product(marks, ("#ffffff", "#14181d")):
         assert contrast(mark.colour, paper) >= 3

@@ -142,7 +142,7 @@ LAYERS = {  # from the ground up: what a module, or all in a package, may import
     "contrasts": set(),
     "stats": {"contrasts"},
     "verdicts": {"contrasts", "schema", "stats"},
-    "plots": {"stats"},
+    "plots": {"schema", "stats"},
     "claims": {"contrasts", "verdicts"},
     "keys": {"files"},
     "runs": {"files", "schema", "source"},

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
+from mrl_lab import schema
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.plots.lines import WIDE
 from mrl_lab.plots.style import BLUE, GREY, INK, PURPLE, RED
@@ -23,18 +24,17 @@ LINE, AXIS = 0.17, 0.55  # inches that a line of text takes, and an axis with it
 
 
 class Mark(NamedTuple):
-    """How a verdict is drawn: the symbol before its word, the colour and the marker of the estimate."""
+    """How a verdict is drawn: the colour and the marker of the estimate; the sign before its word is the schema's."""
 
-    symbol: str
     colour: str
     marker: str
 
 
 VERDICTS = {
-    "shown": Mark("✓", BLUE, "o"),
-    "contradicted": Mark("✗", RED, "X"),
-    "at the bound": Mark("=", PURPLE, "s"),
-    "undecided": Mark("?", GREY, "D"),
+    schema.SHOWN: Mark(BLUE, "o"),
+    schema.CONTRADICTED: Mark(RED, "X"),
+    schema.AT_THE_BOUND: Mark(PURPLE, "s"),
+    schema.UNDECIDED: Mark(GREY, "D"),
 }
 
 
@@ -102,7 +102,7 @@ def _claim(ax: Axes, row: NamedTuple, y: float) -> None:
         how = {"color": INK, "linestyle": "", "markerfacecolor": "none", "label": "the paper's figure"}
         ax.plot(row.paper_value, y + 0.6 * half, marker="v", **how)
     at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": "small"}
-    ax.annotate(f"{mark.symbol} {row.verdict}\n{_numbers(row)}", (1.02, y), **at)
+    ax.annotate(f"{schema.VERDICTS[row.verdict]} {row.verdict}\n{_numbers(row)}", (1.02, y), **at)
 
 
 def _bound(ax: Axes, row: NamedTuple, bound: float, y: float, half: float) -> None:

@@ -11,8 +11,7 @@ from pathlib import Path
 from mrl_lab import files
 from mrl_lab.report import page, record
 from mrl_lab.report.spark import Spark, spark
-
-BUDGETS = ("seconds", "minutes", "hour", "night", "gpu", "paper")  # from weak to strong evidence
+from mrl_lab.schema import BUDGETS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mrl_lab.report import history, page, record
-from mrl_lab.schema import CONTRADICTED, SHOWN, VERDICTS
+from mrl_lab.schema import CONTRADICTED, SHOWN, VERDICTS, bounds
 
 PAGE = "claims.html"
 HEADS = ("claim", "the paper's figure", "ours [95 %]", "seeds", "verdict")
@@ -24,7 +24,11 @@ def claims(runs: Mapping[str, Path], past: history.Rows = ()) -> list[dict]:
 def _entry(row: dict[str, str], folder: Path, past: history.Rows) -> dict:
     """Return a row of claims.csv with its notebook, budget and place, and its numbers in words."""
     place = {"notebook": folder.parent.name, "budget": folder.name}
-    told = {"ours": interval(row), "bound": _bound(row), "headline": row["headline"] == "True"}
+    told = {
+        "ours": interval(row),
+        "bound": bounds(*(float(row[name]) if row[name] else None for name in ("above", "below"))),
+        "headline": row["headline"] == "True",
+    }
     told |= {"estimate": float(row["ours"] or "nan"), "date": record.read(folder)["start"][:10]}
     before = [old | {"ours": interval(old)} for old in history.earlier(past, **place, id=row["id"])]
     return row | place | told | {"earlier": before}
@@ -70,11 +74,6 @@ def interval(row: Mapping[str, str]) -> str:
     """Return "1.20 [0.80, 1.60]", or the number alone where there is no interval."""
     ours, low, high = (f"{float(row[n]):.2f}".replace("-", "−") if row[n] else "" for n in ("ours", "low", "high"))
     return f"{ours} [{low}, {high}]" if low and high else ours
-
-
-def _bound(row: Mapping[str, str]) -> str:
-    low, high = (f"{float(row[name]):g}".replace("-", "−") if row[name] else "" for name in ("above", "below"))
-    return f"{low} to {high}" if low and high else f"≥ {low}" if low else f"≤ {high}" if high else ""
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

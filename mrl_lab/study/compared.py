@@ -22,8 +22,8 @@ import pandas as pd
 
 from mrl_lab import runs, source, stats
 from mrl_lab.errors import RequestError
+from mrl_lab.schema import BUDGETS
 
-BUDGETS = ("seconds", "minutes", "hour", "night", "gpu", "paper")  # from weak to strong evidence
 COSTS = ("bytes", "operations", "milliseconds")
 AXES = ["layer", "dim", "tokens"]
 RIVAL = "rival of "  # before the name of a method
