@@ -83,7 +83,7 @@ def stand_in(monkeypatch, folder, pairs=lambda name: dict.fromkeys(("train", "de
     """Let SNLI be 36 rows and each test 12 pairs, whatever is on this machine; keep results in a folder."""
     monkeypatch.setenv("MRL_LAB_CACHE", str(folder))
     monkeypatch.setenv("MRL_LAB_WORKERS", "1")  # another process would not know of it
-    monkeypatch.setattr(data_texts, "triplets", lambda: ROWS)
+    monkeypatch.setattr(data_texts, "triplets", lambda learns: ROWS)
     monkeypatch.setattr(data_texts, "pairs", pairs)
     monkeypatch.setattr(places, "ensure", lambda name: SimpleNamespace(key={name: "of these rows"}))
     for read in (task.tokenizer, task._rows, pretraining._rows, pretraining.sentences):

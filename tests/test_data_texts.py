@@ -271,6 +271,12 @@ def hub_of_scifact(folder, shared) -> None:
         shutil.copy(shared / "scifact" / "qrels" / f"{part}.tsv", folder / "scifact-qrels")
 
 
+def hub_of_all_nli(folder, shared) -> None:
+    """As many triplets as the hub's card states; nothing else of them is known here."""
+    row = {"anchor": "a dog runs", "positive": "a dog moves", "negative": "a dog sleeps"}
+    parquet(folder / "triplet" / "train-00000-of-00001.parquet", [row] * 557_850)
+
+
 def archive_of_sick(folder, shared) -> None:
     """One table whose last column tells the part."""
     rows = []
@@ -330,6 +336,7 @@ def archive_of_nlvr(folder, shared) -> None:
 STAND_INS = {
     "stsb": hub_of_stsb,
     "sts12-16": hub_of_semeval,
+    "all-nli": hub_of_all_nli,
     "scifact": hub_of_scifact,
     "sick": archive_of_sick,
     "cranfield": archive_of_cranfield,
@@ -343,6 +350,15 @@ def test_another_container_of_the_same_rows_passes(name, shared, tmp_path):
     STAND_INS[name](tmp_path, shared)
     files = {f.relative_to(tmp_path).as_posix(): "" for f in sorted(tmp_path.rglob("*")) if f.is_file()}
     contents.check(Found(name, "", tmp_path, files, ""), catalogue.SOURCES[name].rows)
+
+
+def test_triplets_of_the_hub_are_read_and_fewer_are_refused(tmp_path):
+    row = {"negative": "a dog sleeps", "anchor": "a dog runs", "positive": "a dog moves"}
+    parquet(tmp_path / "triplet" / "train-00000-of-00001.parquet", [row] * 3)
+    found = Found("all-nli", "", tmp_path, {"triplet/train-00000-of-00001.parquet": ""}, "")
+    assert texts.triplets_in(found) == [("a dog runs", "a dog moves", "a dog sleeps")] * 3
+    with pytest.raises(RequestError, match=r"not those recorded here, in train$"):
+        contents.check(found, catalogue.SOURCES["all-nli"].rows)
 
 
 def test_other_rows_do_not_pass(shared, tmp_path):

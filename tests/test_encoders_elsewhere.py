@@ -326,7 +326,7 @@ def test_studies_read_a_model_as_it_was_made(tmp_path, monkeypatch):
     how = {"pooling": "cls", "behind": [Normalize()], "prompts": PROMPTS, "default_prompt_name": "clustering"}
     folder = saved(tmp_path, **how)
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(texts, "triplets", lambda: [("a dog", "dog", "cat")])
+    monkeypatch.setattr(texts, "triplets", lambda learns: [("a dog", "dog", "cat")])
     of_it = task.Sentences.of(str(folder), triplets=1)
     assert of_it.encoder(0).pooling == "cls"
     ids, _, _ = of_it.rows()[torch.tensor([0])]

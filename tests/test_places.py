@@ -554,7 +554,7 @@ def test_getting_refuses(names, everything, said):
 def test_the_catalogue_is_whole():
     for name, source in catalogue.SOURCES.items():
         sums = [digest for form in source.forms() for digest in form.values()]
-        assert sums, name
+        assert sums or source.rows, name
         assert all(len(digest) == 64 and int(digest, 16) for digest in sums), name
         assert source.about, name
         assert source.licence, name

@@ -95,7 +95,7 @@ def test_pre_training_moves_the_encoder_is_done_once_and_differs_by_way(training
 
 
 def test_sentences_that_a_test_has_are_left_out(monkeypatch):
-    monkeypatch.setattr(texts, "triplets", lambda: [("a", "b", "c"), ("a", TEXTS[0], "d"), ("e", "f", "g")])
+    monkeypatch.setattr(texts, "triplets", lambda learns: [("a", "b", "c"), ("a", TEXTS[0], "d"), ("e", "f", "g")])
     split = texts.Pairs(["s", "b"], ["t", "t"], [1.0, 2.0])
     monkeypatch.setattr(texts, "pairs", lambda name: {"train": split, "dev": SPLIT, "test": SPLIT})
     kept, left_out = pretraining.sentences(2, (), TESTED)

@@ -105,6 +105,18 @@ def test_what_is_read_before_depends_on_the_tests_so_they_are_in_its_key(snli_al
     assert [(key["tests"], list(key["files"])) for key in seen] == [([SNLI], ["snli"])]
 
 
+def test_the_papers_triplets_are_learnt_from_where_they_are_asked_for(monkeypatch, tmp_path):
+    stand_in(monkeypatch, tmp_path)
+    theirs = [("they sleep", "they rest", "they run")] * 4
+    monkeypatch.setattr(texts, "triplets", {"snli": ROWS, "all-nli": theirs}.get)
+    task = Sentences(layers=2, d=32, triplets=4, words=60, learns="all-nli")
+    assert list(task.key["files"]) == ["all-nli", "snli"]
+    assert task.rows().ids[0].tolist() == task.encoder(0).tokenizer("they sleep")["input_ids"]
+    assert {"they sleep", "they run"} <= {*pretraining.sentences(4, (), (SNLI,), "all-nli")[0]}
+    with pytest.raises(RequestError, match="all-nli"):
+        Sentences(learns="all_nli")
+
+
 @pytest.mark.parametrize("ask", [
     tasks.triplets,
     lambda n: tasks.tokenizer(n, 60),
@@ -113,9 +125,9 @@ def test_what_is_read_before_depends_on_the_tests_so_they_are_in_its_key(snli_al
     lambda n: Pretraining("MLM", RECIPE).rows(Sentences(triplets=n)),
 ])  # fmt: skip
 def test_more_triplets_than_there_are_is_an_error_that_says_how_many_there_are(monkeypatch, ask):
-    monkeypatch.setattr(texts, "triplets", lambda: ROWS)
+    monkeypatch.setattr(texts, "triplets", lambda learns: ROWS)
     monkeypatch.setattr(texts, "pairs", lambda name: {"dev": SPLIT, "test": SPLIT})
-    with pytest.raises(RequestError, match=r"triplets of SNLI to train on.*from 1 to 36.*got 600000"):
+    with pytest.raises(RequestError, match=r"triplets of snli to train on.*from 1 to 36.*got 600000"):
         ask(600_000)
 
 

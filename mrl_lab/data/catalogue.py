@@ -211,6 +211,20 @@ SOURCES = {
             sdist=True,
         ),
     ),
+    "all-nli": Source(
+        "all_nli",
+        "SNLI and MultiNLI: 557,850 triplets; what 2DMSE and Starbucks were trained on",
+        "CC BY-SA 4.0 and OANC",
+        38,
+        hub=(
+            Hub(
+                "sentence-transformers/all-nli",
+                wanted=r"triplet/train[^/]*\.parquet",
+                revision="6de3c20ba0e589d3b5bb9b74bb4c2769fae9864f",
+            ),
+        ),
+        rows={"train": "854f9d0325828e8d468c9cb758766feca09e6b6f28f3050138d7e01bd447354d"},
+    ),
     "multi30k": Source(
         "multi30k_captions_en",
         "31,014 pictures' captions, five independent ones each, text only",

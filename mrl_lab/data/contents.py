@@ -4,8 +4,9 @@ The hub and the authors of a set keep its rows in other files than the folder la
 they are the same. So the readers' rows are compared: of texts, letters and digits without case, since containers differ
 in how they part words and marks; of numbers, three decimals; of pictures, the pixels. The order of rows does not count.
 
-Two sets are known in part alone. CIFAR-10 under ``MRL_LAB_DATA`` is JPEG, so that its pixels are nobody else's: its
-labels count. NLVR's scenes are each drawn in six orders of their boxes: sentences and answers count.
+Three sets are known in part alone. CIFAR-10 under ``MRL_LAB_DATA`` is JPEG, so that its pixels are nobody else's: its
+labels count. NLVR's scenes are each drawn in six orders of their boxes: sentences and answers count. all-nli was never
+had here: the commit, the checksum that the hub declares, and the number of triplets that its card states count.
 """
 
 from __future__ import annotations
@@ -91,6 +92,10 @@ def _collection(found: Found) -> Contents:
     return {"corpus": whole.corpus.items(), "queries": whole.queries.items(), **judged}
 
 
+def _count(found: Found) -> Contents:
+    return {"train": [(len(texts.triplets_in(found)),)]}
+
+
 def _splits(found: Found) -> dict[str, Rows]:
     from mrl_lab.data import pictures
 
@@ -125,6 +130,7 @@ READERS: dict[str, Callable[[Found], Contents]] = {
     **dict.fromkeys(("stsb", "sick"), _pairs),
     "sts12-16": _years,
     "multi30k": texts.captions_in,
+    "all-nli": _count,
     **dict.fromkeys(("scifact", "cranfield"), _collection),
     "fashion_mnist": _pictures,
     "cifar10": _labels,

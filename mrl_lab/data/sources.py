@@ -118,6 +118,5 @@ class Source:
     def fix(self, name: str, home: Path) -> str:
         """Return the sentence that ends the error about a missing source."""
         ways = [f"mrl-lab data get {name}", self.command(home)]
-        return (
-            f"To get it: {', or '.join(filter(None, ways))}; or set MRL_LAB_DATA to a folder that holds {self.folder}/."
-        )
+        shared = f"; or set MRL_LAB_DATA to a folder that holds {self.folder}/" if self.forms() else ""
+        return f"To get it: {', or '.join(filter(None, ways))}{shared}."

@@ -24,7 +24,7 @@ from mrl_lab.data.places import Found
 from mrl_lab.errors import unknown
 
 PAIRS = ("stsb", "sick", "sts12-16", "snli")
-TRIPLETS = ("snli",)
+TRIPLETS = ("snli", "all-nli")
 CAPTIONS = ("multi30k",)
 RETRIEVAL = ("scifact", "cranfield")
 PARAGRAPHS = ("wiki100",)
@@ -111,7 +111,13 @@ def pairs_in(found: Found) -> dict[str, Pairs]:
 
 def triplets(name: str = "snli") -> list[tuple[str, str, str]]:
     """Return (anchor, positive, negative): a premise, a sentence that follows from it, one that contradicts it."""
-    found = _found(name, TRIPLETS)
+    return triplets_in(_found(name, TRIPLETS))
+
+
+def triplets_in(found: Found) -> list[tuple[str, str, str]]:
+    """Return the triplets of verified files: made of labelled pairs here, or a table of the hub's."""
+    if found.name == "all-nli":
+        return [(row["anchor"], row["positive"], row["negative"]) for row in _records(found, "train")]
     if "triplets.tsv.gz" in found:
         return [(row["anchor"], row["positive"], row["negative"]) for row in _tsv(found["triplets.tsv.gz"])]
     return _triplets(_snli(found, "train"))

@@ -65,7 +65,7 @@ class Pretraining:
 
     def rows(self, task: Sentences) -> MaskedRows:
         """Return sentences with words hidden, others at each pass: a fifth in one copy, two fifths in the other."""
-        return _rows(task.backbone, task.triplets, task.words, task.length, task.also, task.tests)
+        return _rows(task.backbone, task.words, task.length, task.triplets, task.also, task.tests, task.learns)
 
     def read(self, task: Sentences, seed: int) -> SentenceEncoder:
         """Return the task's encoder after it has read; it reads once for all that is trained after."""
@@ -94,22 +94,24 @@ def _guessing(task: Sentences, encoder: SentenceEncoder) -> BertForMaskedLM:
 
 @cache
 def _rows(
-    backbone: str, triplets: int, words: int, length: int, also: tuple[str, ...], tested: tuple[str, ...]
+    backbone: str, words: int, length: int, triplets: int, also: tuple[str, ...], tested: tuple[str, ...], learns: str
 ) -> MaskedRows:
-    pieces = tasks.opened(backbone)[0].tokenizer if backbone else tasks.tokenizer(triplets, words)
-    return MaskedRows(pieces, sentences(triplets, also, tested)[0], length=length)
+    pieces = tasks.opened(backbone)[0].tokenizer if backbone else tasks.tokenizer(triplets, words, learns)
+    return MaskedRows(pieces, sentences(triplets, also, tested, learns)[0], length=length)
 
 
 @cache
-def sentences(triplets: int, also: tuple[str, ...], tested: tuple[str, ...]) -> tuple[list[str], int]:
+def sentences(
+    triplets: int, also: tuple[str, ...], tested: tuple[str, ...], learns: str = "snli"
+) -> tuple[list[str], int]:
     """Return the sentences to read, each once, and how many were left out since a test has them word for word.
 
-    They are those of the first triplets of SNLI, of STS-B's training pairs where STS-B is among the tests, and with
+    They are those of the first triplets of ``learns``, of STS-B's training pairs where STS-B is among the tests, and with
     ``also`` Multi30k's training captions or the paragraphs of Wikipedia; left out are all tests' dev and test pairs.
     """
     parts = [tests.pairs(test, part) for test in tested for part in ("dev", "test")]
     known = {text for part in parts for text in part.sentence1 + part.sentence2}
-    read = [text for row in tasks.triplets(triplets) for text in row]
+    read = [text for row in tasks.triplets(triplets, learns) for text in row]
     if tests.STSB in tested:
         train = tests.pairs(tests.STSB, "train")
         read += train.sentence1 + train.sentence2

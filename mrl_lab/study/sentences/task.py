@@ -44,7 +44,7 @@ class Sentences:
     """Triplets to learn from, the tests to be asked, and the encoder of N blocks of width d to begin with.
 
     Attributes:
-        triplets: so many of SNLI are trained on, the first ones.
+        triplets: so many are trained on, the first ones of ``learns``: SNLI's, or all-nli's as the papers have them.
         words: size of the vocabulary; length: tokens of a text that are trained on.
         most: pairs of a test that are scored, spread evenly over it, or all if it has fewer.
         tests: what models are scored on, some of :data:`tests.PAIRS`. The first judges: its dev pairs choose rates.
@@ -64,11 +64,13 @@ class Sentences:
     most: int = 5_000
     tests: tuple[str, ...] = (tests.SNLI,)
     also: tuple[str, ...] = ()
+    learns: str = "snli"
     backbone: str = ""
     weights: str = ""
 
     def __post_init__(self) -> None:
-        for what, given, known in (("text to read", self.also, ALSO), ("test", self.tests, tests.PAIRS)):
+        named = ("text to read", self.also, ALSO), ("test", self.tests, tests.PAIRS)
+        for what, given, known in (*named, ("set of triplets", (self.learns,), texts.TRIPLETS)):
             for name in given:
                 if name not in known:
                     raise unknown(what, name, known)
@@ -100,7 +102,7 @@ class Sentences:
     @property
     def sources(self) -> tuple[str, ...]:
         """What is read, by name among the sources."""
-        return ("snli", *(tests.SOURCES[test] for test in self.tests), *self.also)
+        return (self.learns, *(tests.SOURCES[test] for test in self.tests), *self.also)
 
     @property
     def key(self) -> dict:
@@ -109,8 +111,8 @@ class Sentences:
         return learnt | {"files": {name: places.ensure(name).key for name in self.sources}}
 
     def rows(self) -> TextRows:
-        """Return the first triplets of SNLI, tokenised once for all methods."""
-        return _rows(self.backbone, self.triplets, self.words, self.length)
+        """Return the first triplets, tokenised once for all methods."""
+        return _rows(self.backbone, self.triplets, self.words, self.length, self.learns)
 
     def encoder(self, seed: int) -> SentenceEncoder:
         """Return what a method begins with: random weights of this seed, or those of the backbone.
@@ -119,7 +121,8 @@ class Sentences:
             RequestError: another depth or width than the backbone's, or other weights.
         """
         if not self.backbone:
-            return small(tokenizer(self.triplets, self.words), self.d, self.layers, length=self.length, seed=seed)
+            pieces = tokenizer(self.triplets, self.words, self.learns)
+            return small(pieces, self.d, self.layers, length=self.length, seed=seed)
         found, weights = opened(self.backbone)
         if weights != self.weights:
             raise RequestError(f"the weights of {self.backbone} are not those that this run began with: run it again.")
@@ -190,22 +193,22 @@ def published(budget: str) -> dict[str, object]:
 # ------------------------------------------------------------------------------------------ what is read
 
 
-def triplets(count: int) -> list[tuple[str, str, str]]:
-    """Return the first triplets of SNLI; a RequestError says how many there are, if not as many."""
-    return first(texts.triplets(), count, "triplets of SNLI to train on")
+def triplets(count: int, learns: str = "snli") -> list[tuple[str, str, str]]:
+    """Return the first triplets of a set; a RequestError says how many there are, if not as many."""
+    return first(texts.triplets(learns), count, f"triplets of {learns} to train on")
 
 
 @cache
-def tokenizer(count: int, words: int) -> PreTrainedTokenizerBase:
+def tokenizer(count: int, words: int, learns: str = "snli") -> PreTrainedTokenizerBase:
     """Return word pieces learnt from the first sentences that models are trained on."""
-    return wordpiece([text for row in triplets(count) for text in row], words)
+    return wordpiece([text for row in triplets(count, learns) for text in row], words)
 
 
 @cache
-def _rows(backbone: str, count: int, words: int, length: int) -> TextRows:
+def _rows(backbone: str, count: int, words: int, length: int, learns: str) -> TextRows:
     found = opened(backbone)[0] if backbone else None
-    pieces, prompt = (found.tokenizer, found.prompt()) if found else (tokenizer(count, words), "")
-    return TextRows(pieces, triplets(count), leave_out_copies=True, length=length, prompt=prompt)
+    pieces, prompt = (found.tokenizer, found.prompt()) if found else (tokenizer(count, words, learns), "")
+    return TextRows(pieces, triplets(count, learns), leave_out_copies=True, length=length, prompt=prompt)
 
 
 # ------------------------------------------------------------------------------------ models made elsewhere
