@@ -6,12 +6,14 @@
     lab.judge(run, claims, scores, budget)                       # the same claims, with the same bounds, or an error
 
 It lies in the run's folder as protocol.json. Whoever changes a bound, a delta or a grid after a run was published
-raises :data:`FIRST`: seeds that were looked at under one protocol judge none that was written afterwards.
+raises :data:`FIRST`: seeds that were looked at under one protocol judge none that was written afterwards. Whoever
+repeats a published run on seeds that nobody has looked at sets ``MRL_LAB_FIRST_SEED``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,12 +30,21 @@ if TYPE_CHECKING:
     from mrl_lab.verdicts import Claim
 
 FILE = "protocol.json"
-FIRST = 100  # the first seed that judges
+FIRST, LAST = 100, 2**31  # seeds that judge: from the first one, or MRL_LAB_FIRST_SEED, on
 
 
 def judging(count: int) -> range:
-    """Return the seeds that judge: ``count`` of them, apart from those that anything is tuned on."""
-    return range(FIRST, FIRST + count)
+    """Return the seeds that judge: ``count`` of them, apart from those that anything is tuned on.
+
+    Raises:
+        RequestError: ``MRL_LAB_FIRST_SEED`` is no number from :data:`FIRST` on.
+    """
+    asked = os.environ.get("MRL_LAB_FIRST_SEED", "") or str(FIRST)
+    if not (asked.isdecimal() and FIRST <= int(asked) < LAST):
+        raise RequestError(
+            f"MRL_LAB_FIRST_SEED is the first seed that judges, from {FIRST} on (others are tuned on), got {asked!r}."
+        )
+    return range(int(asked), int(asked) + count)
 
 
 def freeze(

@@ -119,6 +119,7 @@ LEDGER = {
     "starbucks": starbucks.claims(4, (16, 128), PAIRS, PAIRS),
     "visual tokens": visual_tokens.claims(),
     "clustering": clustering.claims((8, 16, 32, 64), 16, "4 random dims"),
+    "elsewhere": clustering.elsewhere(1, "pretrained it", (4, 8, 16), planes=True),
     "embeddings": embeddings.claims("ndcg@10", 32, [8, 32]),
 }
 EVERY = [pytest.param(claim, id=f"{name} {claim.id}") for name, claims in LEDGER.items() for claim in claims]
@@ -162,5 +163,6 @@ def test_there_are_about_twenty_headlines_of_all_five_papers():
         "starbucks": ["C1", "C2", "C5", "C8", "C6", "C7", "C10"],
         "visual tokens": ["C1", "C2", "C3", "C4"],
         "clustering": ["F1", "F2", "F3b", "R1", "R2"],
+        "elsewhere": [],
         "embeddings": [],
     }

@@ -15,6 +15,7 @@ from test_franca_weights import rasa_head, released, tensors
 from torch.nn.functional import normalize, one_hot
 
 from mrl_lab import data, lab, score, verdicts
+from mrl_lab.claims import clustering
 from mrl_lab.claims.clustering import claims
 from mrl_lab.distil.teacher import evenness
 from mrl_lab.encoders import ConvNet
@@ -205,6 +206,35 @@ def test_a_pretrained_transformer_from_disk_goes_through_the_same_scores(digits,
     monkeypatch.setattr(elsewhere, "embedded", lambda *_: pytest.fail("embedded again"))
     again = elsewhere.scored(*opened(folder), digits, made, steps=2, pictures=20)
     pd.testing.assert_frame_equal(again, found)
+
+
+def test_a_seed_stands_for_a_share_of_the_pictures(digits, made, folder):
+    (model,) = opened(folder)
+    found = elsewhere.scored(model, digits, made, (100, 101, 102), steps=1, pictures=10)
+    prefix = found[(found.method == model.name) & (found.metric == "knn")]
+    s = states(model.encoder, digits)
+    for i, seed in enumerate((100, 101, 102)):
+        right = score.knn(s.z[i::3], s.database, s.database_y, s.y[i::3], model.sizes)
+        assert prefix[prefix.seed == seed].set_index("dim").value.to_dict() == pytest.approx(right)
+    z = dict(zip(("train", "test"), canvases.embedded(model.encoder, made), strict=True))
+    train, test = (side.share(1, 3) for side in removal.sides(z, made.at((3, 3))))
+    assert torch.equal(train.z, z["train"][1::3])
+    left = rasa.affine_r2(train.z, test.z, (3, 3))
+    assert found[(found.method == f"{model.name}, raw") & (found.metric == "affine R2")].value.iloc[1] == left
+
+
+def test_claims_on_a_pretrained_model_are_decided_by_its_rows(digits, made, folder, tmp_path):
+    file = released(tmp_path / "franca_vitt6.pth", tensors())
+    torch.save(rasa_head(), tmp_path / "franca_vitt6_rasa.pth")
+    rows, judged = [], []
+    for number, model in enumerate(opened(file, folder), 1):
+        rows.append(elsewhere.scored(model, digits, made, (100, 101, 102), steps=1, pictures=10))
+        judged += clustering.elsewhere(number, model.name, model.sizes, bool(model.planes))
+    found = verdicts.judge(judged, pd.concat(rows), "minutes").set_index("id")
+    assert found.index.tolist() == ["P1a", "P1b", "P1c", "P2a", "P2b"]
+    assert (found.seeds == 3).all()
+    assert found.ours.notna().all()
+    assert found.verdict["P1c"] == "contradicted", "planes drawn at random take no position out"
 
 
 def beyond(model, data):

@@ -44,6 +44,19 @@ def test_a_seed_that_was_tuned_on_judges_nothing(run):
     assert not {*protocol.judging(20)} & {*range(20)}
 
 
+def test_whoever_repeats_a_run_takes_other_seeds(monkeypatch):
+    assert protocol.judging(3) == range(100, 103)
+    monkeypatch.setenv("MRL_LAB_FIRST_SEED", "500")
+    assert protocol.judging(3) == range(500, 503)
+
+
+@pytest.mark.parametrize("asked", ["99", "-100", "1e3", "many", "4294967296"])
+def test_seeds_that_may_have_been_tuned_on_are_refused(monkeypatch, asked):
+    monkeypatch.setenv("MRL_LAB_FIRST_SEED", asked)
+    with pytest.raises(RequestError, match=f"MRL_LAB_FIRST_SEED is the first seed that judges, from 100 on.*{asked}"):
+        protocol.judging(3)
+
+
 @pytest.mark.parametrize("change", [{"above": -2.0}, {"delta": 0.6}, {"unit": "pages"}])
 def test_a_bound_that_was_moved_after_freezing_is_refused(run, change):
     scores = table([{"method": m, "metric": "top1", "dim": 8, "seed": 100, "value": 50.0} for m in ("MRL", "FF")])

@@ -1,5 +1,7 @@
 """Claims on Franca: F1 to F4 on nested clustering and its masks, R1 to R5 on the removal of position, as data.
 
+Models that somebody else trained have claims of their own, P1a, P1b ... of the first one: :func:`elsewhere`.
+
 Heads name the methods: "slice" is the paper's, "proj" that of the code as first released, "none" a single head, "many"
 as many codebooks on the whole feature, "wide" one codebook as large as all. Points are per cent of weighted k-NN.
 """
@@ -14,6 +16,7 @@ from mrl_lab.verdicts import Claim, Condition
 
 CLOSED = "cross-covariance"
 RELEASED = "RASA, as released"
+PLANES = "RASA, its own planes"
 R2 = {"unit": "R²", "delta": 0.05}
 
 
@@ -26,6 +29,43 @@ def claims(sizes: Sequence[int], places: int, random: str, masks: bool = True) -
     """
     found = [*_nested(sizes), *_levels(sizes), *_position(places, random)]
     return found + ([_masked()] if masks else [])
+
+
+def elsewhere(number: int, name: str, sizes: Sequence[int], planes: bool) -> list[Claim]:
+    """Claims on a pretrained model of this ``name``, whose widths ``sizes`` rise to the whole.
+
+    Args:
+        number: tells its claims from another model's. planes: it came with planes of position, as Franca does.
+    """
+    raw, closed, own = (f"{name}, {way}" for way in ("raw", CLOSED, PLANES))
+    ordered = {f"{m} dims": difference(name, f"{name}, random dims", "knn", dim=m) for m in sizes[:-1]}
+    found = [
+        Claim(
+            f"P{number}a",
+            f"{name}: its first dims are worth more than as many at random, at every size",
+            "Franca: every prefix has heads of its own; DINOv2: nothing orders them",
+            Condition(ordered, "prefix − random dims, k-NN", above=0.0),
+        ),
+        Claim(
+            f"P{number}b",
+            f"{name}: one closed-form step removes what affine probes know of position (held-out R² at most 0.02)",
+            "RASA: 8 learned steps",
+            _left(cell(closed, "affine R2")),
+            [
+                Condition(cell(raw, "affine R2"), "affine R², before", above=0.5, **R2),
+                Condition(difference(closed, raw, "patch knn"), "patch k-NN, after − before", above=-1.0),
+            ],
+        ),
+    ]
+    more = difference(own, closed, "affine R2")
+    released = Claim(
+        f"P{number}c",
+        f"{name}: its own planes leave no more position than the closed form does (R² at most 0.02 more)",
+        "no such comparison",
+        Condition(more, "affine R², its own planes − closed form", below=0.02, unit="R²", delta=0.01),
+        [Condition(difference(own, closed, "patch knn"), "patch k-NN, its own planes − closed form", above=-1.0)],
+    )
+    return found + ([released] if planes else [])
 
 
 def _nested(sizes: Sequence[int]) -> list[Claim]:

@@ -4,12 +4,15 @@ Their prefixes beside random dims, PCA and dims of most variance, and position i
 by the released planes of RASA too where there are any. Methods are called "pretrained NAME" and "pretrained NAME, WAY",
 so that no row stands for a student's. Is a model nested? Then its first dims do better than as many at random, which
 :func:`beyond_random` asks.
+
+Nothing is trained, so a seed stands for a share of the pictures, apart from all others, and for its draws: an interval
+over seeds speaks of other pictures, not of another training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -90,12 +93,24 @@ def _opened(name_or_path: str, side: int) -> Elsewhere:
 
 
 def scored(
-    model: Elsewhere, data: Labelled, made: Canvases, steps: int = removal.STEPS, pictures: int = 400
+    model: Elsewhere,
+    data: Labelled,
+    made: Canvases,
+    seeds: Sequence[int] = (0,),
+    steps: int = removal.STEPS,
+    pictures: int = 400,
 ) -> pd.DataFrame:
-    """Rows of both: knn by size of every way to keep some dims, and every probe of position and content of patches."""
-    rows = score.table(prefixes.by_cut(_states(model, data), model.name, model.sizes, 0))
-    position = _position(model, made, steps, pictures)
-    return pd.concat([rows, position.assign(method=f"{model.name}, " + position.method)], ignore_index=True)
+    """Rows of both: knn by size of every way to keep some dims, and every probe of position and content of patches.
+
+    Each seed asks its share of the test pictures, and fits and asks on its share of the canvases.
+    """
+    s, rows = _states(model, data), []
+    for i, seed in enumerate(seeds):
+        share = replace(s, z=s.z[i :: len(seeds)], y=s.y[i :: len(seeds)])
+        rows += prefixes.by_cut(share, model.name, model.sizes, seed)
+    position = _position(model, made, tuple(seeds), steps, pictures)
+    position = position.assign(method=f"{model.name}, " + position.method)
+    return pd.concat([score.table(rows), position], ignore_index=True)
 
 
 def beyond_random(model: Elsewhere, data: Labelled) -> pd.DataFrame:
@@ -131,8 +146,12 @@ def _features(model: Elsewhere, data: Labelled) -> dict[str, Tensor]:
 
 
 @kept
-def _position(model: Elsewhere, made: Canvases, steps: int, pictures: int) -> pd.DataFrame:
+def _position(model: Elsewhere, made: Canvases, seeds: tuple[int, ...], steps: int, pictures: int) -> pd.DataFrame:
     z = dict(zip(("train", "test"), embedded(model.encoder, made), strict=True))
-    train, test = removal.sides(z, made.at(model.encoder.grid))
+    sides = removal.sides(z, made.at(model.encoder.grid))
     more = {RELEASED: rasa.of_planes(model.planes)} if model.planes else {}
-    return removal.compared(train, test, made.empty, 0, steps, pictures, more)
+    tables = []
+    for i, seed in enumerate(seeds):
+        train, test = (side.share(i, len(seeds)) for side in sides)
+        tables.append(removal.compared(train, test, made.empty, seed, steps, pictures, more))
+    return pd.concat(tables, ignore_index=True)

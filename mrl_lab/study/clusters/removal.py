@@ -62,6 +62,10 @@ class Patches:
         """Return those of the first ``n`` pictures."""
         return Patches(self.z[:n], self.y[:n], self.grid)
 
+    def share(self, i: int, of: int) -> Patches:
+        """Return those of every ``of``-th picture, from picture ``i`` on."""
+        return Patches(self.z[i::of], self.y[i::of], self.grid)
+
     def flat(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return features (n t, D), labels (n t,) and numbers of places (n t,)."""
         n, t, _ = self.z.shape

@@ -106,8 +106,9 @@ def sentences(
 ) -> tuple[list[str], int]:
     """Return the sentences to read, each once, and how many were left out since a test has them word for word.
 
-    They are those of the first triplets of ``learns``, of STS-B's training pairs where STS-B is among the tests, and with
-    ``also`` Multi30k's training captions or the paragraphs of Wikipedia; left out are all tests' dev and test pairs.
+    They are those of the first triplets of ``learns``, of STS-B's training pairs where STS-B is among the tests, and
+    with ``also`` Multi30k's training captions or the paragraphs of Wikipedia; left out are all tests' dev and test
+    pairs.
     """
     parts = [tests.pairs(test, part) for test in tested for part in ("dev", "test")]
     known = {text for part in parts for text in part.sentence1 + part.sentence2}
