@@ -48,6 +48,12 @@ def test_numbers_bounds_and_earlier_verdicts_are_told(tmp_path):
     assert html == ledger.page_of([first, second, third])
 
 
+def test_a_headline_that_its_budget_does_not_measure_says_so(tmp_path):
+    entries = ledger.claims({"01_mrl": published(tmp_path)})
+    (line,) = (line for line in ledger.headlines([entries[0] | {"headline": True, "ours": ""}]).splitlines()[2:3])
+    assert "| not measured at hour |" in line
+
+
 def test_of_many_headlines_fewer_are_believed(tmp_path):
     text = ledger.headlines(ledger.claims({"01_mrl": published(tmp_path)}))
     assert "2 headlines. Of the 2 that are *shown* or *contradicted* by an interval, 2 stay so" in text

@@ -46,7 +46,7 @@ def headlines(entries: Sequence[Mapping], reports: str = "reports") -> str:
         [
             f"[{one['notebook'][:2]}]({reports}/{one['notebook']}/{one['budget']}/page.html) {one['claim']}",
             one["paper"],
-            f"{one['ours']} {one['unit']}",
+            f"{one['ours']} {one['unit']}" if one["ours"] else f"not measured at {one['budget']}",
             one["seeds"],
             f"{VERDICTS[one['verdict']]} {one['verdict']}",
         ]
