@@ -14,6 +14,7 @@ FACE = {  # what a notebook uses -> the module that has it; a module stands for 
     "judge": "desk",
     "judging": "protocol",
     "freeze": "protocol",
+    "until_narrow": "protocol",
     "load": "data",
     "Cut": "cuts",
     "halvings": "cuts",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from mrl_lab import files, source
 from mrl_lab.errors import RequestError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from IPython.display import HTML
 
     from mrl_lab.lab import Recipe
@@ -78,6 +79,27 @@ def freeze(
     text = json.dumps(told | {"git": source.commit()}, indent=1, ensure_ascii=False)
     files.write(run.folder / FILE, text.encode())
     return HTML(_shown(told))
+
+
+def until_narrow(
+    claims: Sequence[Claim], measure: Callable[[Sequence[int]], pd.DataFrame], seeds: Sequence[int], budget: str
+) -> tuple[Sequence[int], pd.DataFrame]:
+    """Return the seeds that judge and their scores: at ``night`` as many as the headlines need, else all of them.
+
+    A pilot says how many bring each headline's interval within its delta (two stages, see :mod:`mrl_lab.stats`). Where
+    no claim is a headline, it is those of all claims that count; claims without scores yet do not.
+
+    Args:
+        measure: seeds -> the tidy table; what it trained for the pilot it finds again.
+        seeds: the most that may judge.
+    """
+    from mrl_lab import stats, verdicts
+
+    if budget == "night":
+        asked = [claim for claim in claims if claim.headline] or claims
+        seeds = seeds[: verdicts.seeds_wanted(asked, measure(seeds[: stats.PILOT]))]
+        print(f"{len(seeds)} seeds make the intervals as narrow as they can be had here")
+    return seeds, measure(seeds)
 
 
 def check(folder: Path, claims: Sequence[Claim]) -> None:

@@ -181,13 +181,17 @@ def reciprocal_rank(gains: Tensor) -> Tensor:
     return ((gains > 0).double() / places).amax(1)
 
 
-def searched(queries: Tensor, corpus: Tensor, relevant: Tensor, m: int, k: int = 10) -> dict[str, Tensor]:
+def searched(
+    queries: Tensor, corpus: Tensor, relevant: Tensor, m: int, k: int = 10, *, dot: bool = False
+) -> dict[str, Tensor]:
     """Return {"ndcg@k": (Q,), "mrr@k": (Q,)}, from 0 to 1, of a search by cosine on the first m dims.
 
     Args:
         queries: (Q, d). corpus: (N, d). relevant: (Q, N), above 0 where a document answers a query.
+        dot: search by the raw product, for what was trained by it.
     """
-    ids = search.at_size(queries, corpus, m, k)[1]
+    found = search.exact(queries[:, :m], corpus[:, :m], k) if dot else search.at_size(queries, corpus, m, k)
+    ids = found[1]
     return {f"ndcg@{k}": relevance_ndcg(ids, relevant), f"mrr@{k}": reciprocal_rank(relevant.gather(1, ids))}
 
 

@@ -25,7 +25,7 @@ from mrl_lab.contrasts import CELL, by_seed, check_columns, difference, finite, 
 from mrl_lab.errors import RequestError, unknown
 
 CONFIDENCE = 0.95
-PILOT, MOST = 5, 40  # seeds that say how many are needed, and the most that are run
+PILOT, MOST = 10, 40  # seeds that say how many are needed, and the most that are run
 
 # ----------------------------------------------------------------------------------------- intervals
 

@@ -361,6 +361,27 @@ def test_triplets_of_the_hub_are_read_and_fewer_are_refused(tmp_path):
         contents.check(found, catalogue.SOURCES["all-nli"].rows)
 
 
+def test_judged_queries_give_triplets_whose_negative_shares_words_and_answers_nothing():
+    corpus = {"a": "red fish swim", "b": "blue fish swim", "c": "red cars", "d": "fish swim fast", "e": "stones"}
+    queries = {"1": "stones", "2": "red fish swim", "3": "stones", "4": "cars", "9": "a test's own"}
+    train = {"1": {"e": 1}, "2": {"a": 1, "d": 2, "b": 0}, "3": {"e": 1, "gone": 1}, "4": {"a": 0}}
+    found = texts._answered(texts.Retrieval(corpus, queries, {"train": train, "test": {"9": {"a": 1}}}))
+    assert [row[:2] for row in found] == [
+        *(("red fish swim", corpus["a"]), ("red fish swim", corpus["d"])), ("stones", corpus["e"])
+    ]  # fmt: skip
+    assert found[0][2] == found[1][2] == corpus["c"], "b is nearer, and was judged"
+    assert found[2][2] != corpus["e"]
+    assert list(texts.held_out(train)) == ["1"], "chooses, and is not trained on"
+
+
+@pytest.mark.usefixtures("shared")
+def test_scifact_s_training_queries_give_triplets():
+    rows, judged = texts.triplets("scifact"), texts.retrieval("scifact").judged["train"]
+    asked = {query for query in judged if query not in texts.held_out(judged)}
+    assert (len(judged), len(asked), len(rows)) == (809, 606, 694)
+    assert all(positive != negative for _, positive, negative in rows)
+
+
 def test_other_rows_do_not_pass(shared, tmp_path):
     hub_of_stsb(tmp_path, shared)
     test = tmp_path / "data" / "test-00000-of-00001.parquet"

@@ -152,7 +152,7 @@ LAYERS = {  # from the ground up: what a module, or all in a package, may import
     "study": {"cascade", "clock", "cost", "cuts", "data", "device", "distil", "encoders", "export", "files", "lab"}
     | {"methods", "oracle", "runs", "schema", "score", "search", "source", "stats", "train", "workers"},
     "bench": {"clock", "cuts", "data", "encoders", "methods", "score", "search", "study"},
-    "protocol": {"files", "lab", "runs", "source", "verdicts"},
+    "protocol": {"files", "lab", "runs", "source", "stats", "verdicts"},
     "report": {"contrasts", "data", "files", "keys", "parameters", "plots", "protocol", "runs", "schema", "source"},
     "desk": {"device", "explore", "plots", "protocol", "report", "runs", "verdicts"},
     "check": {"data", "device", "files", "report", "source"},

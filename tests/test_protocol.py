@@ -5,7 +5,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import t
 
 from mrl_lab import protocol, runs
 from mrl_lab.contrasts import difference
@@ -13,6 +15,7 @@ from mrl_lab.desk import judge
 from mrl_lab.errors import RequestError
 from mrl_lab.lab import Recipe
 from mrl_lab.score import table
+from mrl_lab.stats import MOST
 from mrl_lab.verdicts import Claim, Condition
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
@@ -42,6 +45,40 @@ def test_a_seed_that_was_tuned_on_judges_nothing(run):
         protocol.freeze(run, CLAIMS, {}, [0, 1], [1, 2])
     assert not (run.folder / "protocol.json").exists()
     assert not {*protocol.judging(20)} & {*range(20)}
+
+
+def gains(seeds, spread):
+    """MRL - FF, 0.5 points, with as much noise as ``spread``."""
+    draw = np.random.default_rng(0).normal(0, spread, 200)
+    return table(
+        {"method": m, "metric": "top1", "dim": 8, "seed": s, "value": 50.0 + (m == "MRL") * (0.5 + draw[s - 100])}
+        for m in ("MRL", "FF")
+        for s in seeds
+    )
+
+
+@pytest.mark.parametrize(
+    ("budget", "spread", "trained"),
+    [("hour", 1.0, [30]), ("night", 0.1, [10, 10]), ("night", 0.9, [10, 20]), ("night", 50.0, [10, 10])],
+    ids=["as planned", "narrow already", "until narrow", "no use"],
+)
+def test_at_night_seeds_are_added_until_a_headline_is_narrow(budget, spread, trained):
+    asked = []
+
+    def measure(seeds):
+        asked.append(len(seeds))
+        return gains(seeds, spread)
+
+    idle = Claim(2, "not measured yet", "", replace(LEAD, of=difference("MRL", "FF", "knn", dim=8)), headline=True)
+    noisy = Claim(3, "no headline", "", replace(LEAD, delta=0.01))
+    seeds, scores = protocol.until_narrow([*CLAIMS, idle, noisy], measure, protocol.judging(30), budget)
+    assert asked[0] == trained[0]
+    assert len(asked) == len(trained)
+    assert len(seeds) == asked[-1] == scores.seed.nunique()
+    if budget == "night":
+        width = np.std([v for v in gains(range(100, 110), spread).query("method == 'MRL'").value], ddof=1)
+        narrow = [n for n in range(10, MOST + 1) if t.ppf(0.975, 9) * width / n**0.5 <= LEAD.delta]
+        assert len(seeds) == (narrow[0] if narrow else 10)
 
 
 def test_whoever_repeats_a_run_takes_other_seeds(monkeypatch):

@@ -248,6 +248,28 @@ def test_semeval_is_a_correlation_a_year_and_a_collection_a_value_a_pair(monkeyp
     assert list(zip(searched.layer, searched.dim, searched.value, strict=True)) == [(1, 16, 100), (2, 32, 100)]
 
 
+def test_for_search_it_learns_from_queries_and_rates_are_chosen_on_others(monkeypatch):
+    answers = {f"t{i}": {str(i): 1} for i in range(8)}
+    queries = {f"t{i}": TEXTS[i][::-1] for i in range(8)} | {"q": TEXTS[9]}
+    corpus = {str(i): text for i, text in enumerate(TEXTS)}
+    whole = texts.Retrieval(corpus, queries, {"train": answers, "test": {"q": {"9": 1, "4": 1}}})
+    monkeypatch.setattr(texts, "retrieval", lambda name: whole)
+    monkeypatch.setattr(texts, "triplets", {"snli": [], "scifact": list(zip(*3 * [iter(TEXTS)], strict=False))}.get)
+    task = adapting.Searching(layers=2, d=32, triplets=6, words=60, sets=("SciFact by dot",))
+    both, one = named("plain, dot", "Starbucks, dot"), Objective("Starbucks, dot")
+    found = lab.outcome(one, task, RECIPE, 0)
+    encoder = lab.trained(one, Sentences(layers=2, d=32, triplets=6, words=60, length=96, learns="scifact"), RECIPE, 0)
+    for place, cut in enumerate(task.pairs):
+        z, asked = (encoder.encoder.encode(some)[:, cut.layer, : cut.dim] for some in (TEXTS, [queries["t4"]]))
+        rank = (z @ asked[0]).argsort(descending=True).tolist().index(4)
+        by_hand = 100 / np.log2(2 + rank) if rank < 10 else 0.0  # nDCG@10 of one answer, by the raw product
+        assert found["queries of SciFact dev by dot ndcg@10"][1, place] == pytest.approx(by_hand, abs=1e-4)
+    assert lab.tune(both, task, RECIPE, lr=[1e-3]).validation.notna().all()
+    rows = lab.sweep(both, task, RECIPE, [0])
+    rows = rows[rows.metric == "SciFact by dot ndcg@10"]
+    assert set(zip(rows.layer, rows.dim, rows.n, strict=True)) == {(1, 16, 1), (2, 32, 1)}
+
+
 def test_the_bootstrap_over_pairs_is_of_mean_correlations(monkeypatch):
     draw = np.random.default_rng(0)
     gold = draw.integers(6, size=200).astype(float)

@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 from small_scores import about, table
 
 from mrl_lab.errors import RequestError
-from mrl_lab.stats import bootstrap, holm, intervals, paired, seeds_needed, stein, t_interval
+from mrl_lab.stats import MOST, PILOT, bootstrap, holm, intervals, paired, seeds_needed, stein, t_interval
 
 # ----------------------------------------------------------------------------------------- intervals
 
@@ -132,18 +132,18 @@ def test_bootstrap_refuses_other_items_and_invents_no_interval():
 
 
 def test_seeds_needed_makes_the_two_stage_interval_narrow_enough():
-    pilot = np.array(about(0.0, 1.0))
+    pilot = np.array(about(0.0, 1.0, seeds=PILOT))
     n = seeds_needed(delta=0.5, sd=pilot.std(ddof=1))
     for more, narrow in ((n, True), (n - 1, False)):
-        found = stein([*pilot, *[0.0] * (more - 5)])
+        found = stein([*pilot, *[0.0] * (more - PILOT)])
         assert ((found.high - found.low) / 2 <= 0.5) == narrow
-    assert seeds_needed(delta=10, sd=1.0) == 5
+    assert seeds_needed(delta=10, sd=1.0) == PILOT
     assert seeds_needed(delta=0, sd=1.0) == math.inf
 
 
 def test_a_sample_of_no_more_than_the_pilot_is_an_ordinary_one():
     assert stein(about(3.0, seeds=4)) == t_interval(about(3.0, seeds=4))
-    assert math.isnan(stein([5.0] * 9).low)
+    assert math.isnan(stein([5.0] * 2 * PILOT).low)
     assert math.isnan(stein([]).mean)
 
 
@@ -151,8 +151,8 @@ def test_stopping_on_the_width_errs_no_more_than_it_says_and_stopping_on_the_ver
     """At the truth's own value any interval that leaves it out is wrong: 5 % of them, however seeds were added."""
     draw, wrong, hasty = np.random.default_rng(8), 0, 0
     for _ in range(1000):
-        values = draw.normal(0.0, 1.0, 40)
-        n = min(40, seeds_needed(1.0, values[:5].std(ddof=1)))
+        values = draw.normal(0.0, 2.0, MOST)
+        n = min(MOST, seeds_needed(1.0, values[:PILOT].std(ddof=1)))
         found = stein(values[:n])
         wrong += found.low > 0 or found.high < 0
         looks = [t_interval(values[:k]) for k in range(5, 41, 5)]

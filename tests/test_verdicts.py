@@ -11,7 +11,7 @@ from small_scores import about, table
 from mrl_lab.contrasts import Contrast, cell, difference
 from mrl_lab.errors import RequestError
 from mrl_lab.schema import CLAIMS
-from mrl_lab.stats import seeds_needed
+from mrl_lab.stats import MOST, PILOT, seeds_needed
 from mrl_lab.verdicts import RULE, TIMES, Claim, Condition, detail, judge, seeds_wanted
 
 NESTED = difference("MRL", "FF", "top1", dim=8)
@@ -86,7 +86,7 @@ def test_a_size_that_is_open_leaves_the_claim_open_and_the_note_says_what_it_tak
     condition, scores = sizes(d8=3, d16=0.1, d32=1)
     row = one(Condition(condition.of, "MRL − FF", above=0.0, delta=0.05), scores)
     assert (row["verdict"], row["what"]) == ("undecided", "MRL − FF, 16 dims")
-    needed = seeds_needed(0.05, np.std(about(0), ddof=1), confidence=1 - 0.05 / 3)
+    needed = seeds_needed(0.05, np.std(about(0), ddof=1), pilot=5, confidence=1 - 0.05 / 3)
     assert f"about {needed} seeds would bring the interval within delta" in row["note"]
 
 
@@ -111,8 +111,8 @@ def test_at_the_bound_the_rule_errs_in_five_per_cent_at_most(stop):
     draw, found = np.random.default_rng(7), []
     condition = above(cell("MRL", "top1", dim=8), 80.0, delta=1.0)
     for _ in range(400):
-        values = draw.normal(80, 1, 40)
-        first = table({("MRL", 8): values[:5]})
+        values = draw.normal(80, 2 if stop else 1, MOST)
+        first = table({("MRL", 8): values[:PILOT]})
         n = seeds_wanted([Claim(1, "", "", condition)], first) if stop else 5
         found.append(one(condition, table({("MRL", 8): values[:n]}), "night" if stop else "hour")["verdict"])
     assert (found.count("shown") + found.count("contradicted")) / 400 <= 0.07
@@ -131,19 +131,21 @@ def test_times_are_ratios_with_a_geometric_mean_and_a_factor_for_delta():
 
 
 def test_at_night_the_pilot_s_spread_makes_the_interval():
-    scores = table({("MRL", 8): [*about(81), 81.0, 81.0, 81.0, 81.0], ("FF", 8): [80.0] * 9})
+    pilot = about(81, seeds=PILOT)
+    scores = table({("MRL", 8): [*pilot, *[81.0] * 6], ("FF", 8): [80.0] * (PILOT + 6)})
     row = one(above(), scores, "night")
-    half = scipy_stats.t.ppf(0.975, 4) * np.std(about(0), ddof=1) / 3
-    assert (row["seeds"], row["high"] - row["ours"]) == (9, pytest.approx(half))
-    assert row["p"] == pytest.approx(2 * scipy_stats.t.sf(1 / (half / scipy_stats.t.ppf(0.975, 4)), 4))
+    t = scipy_stats.t(PILOT - 1)
+    half = t.ppf(0.975) * np.std(pilot, ddof=1) / 4
+    assert (row["seeds"], row["high"] - row["ours"]) == (16, pytest.approx(half))
+    assert row["p"] == pytest.approx(2 * t.sf(t.ppf(0.975) / half))
 
 
 def test_seeds_wanted_are_those_of_the_widest_claim_that_can_be_had():
-    scores = sizes(d8=1)[1]
-    sd = np.std(about(0), ddof=1)
+    values = about(1, seeds=PILOT)
+    scores = table({("MRL", 8): values, ("FF", 8): [0.0] * PILOT})
     claims = [Claim(d, "", "", Condition(NESTED, "x", above=0.0, delta=d)) for d in (1.0, 0.15, 0.01)]
-    assert seeds_wanted(claims, scores) == seeds_needed(0.15, sd)
-    assert seeds_wanted(claims[:1], scores) == 5
+    assert PILOT < seeds_wanted(claims, scores) == seeds_needed(0.15, np.std(values, ddof=1)) <= MOST
+    assert seeds_wanted(claims[:1], scores) == PILOT
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from mrl_lab.data.places import Found
 from mrl_lab.errors import unknown
 
 PAIRS = ("stsb", "sick", "sts12-16", "snli")
-TRIPLETS = ("snli", "all-nli")
+TRIPLETS = ("snli", "all-nli", "scifact")
 CAPTIONS = ("multi30k",)
 RETRIEVAL = ("scifact", "cranfield")
 PARAGRAPHS = ("wiki100",)
@@ -32,7 +32,7 @@ SICK = ("sentence_A", "sentence_B", "relatedness_score")  # its columns
 FIVE = range(1, 6)  # captions of a picture
 SHORTEST = 41  # characters; what is shorter in an article is a heading or a caption
 VOTES = {"entailment": 1.0, "neutral": 0.5, "contradiction": 0.0}  # what an annotator's label counts as a similarity
-HELD_OUT = 4  # every so many pictures of SNLI's test part is for validation
+HELD_OUT = 4  # every so many pictures of SNLI's test part, and queries to train on, is for validation
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,18 @@ def pairs_in(found: Found) -> dict[str, Pairs]:
 
 
 def triplets(name: str = "snli") -> list[tuple[str, str, str]]:
-    """Return (anchor, positive, negative): a premise, a sentence that follows from it, one that contradicts it."""
+    """Return (anchor, positive, negative): a premise, a sentence that follows from it, one that contradicts it.
+
+    Of scifact: a query to train on, a document that answers it, and the nearest by its words of those that do not.
+    Every fourth query is left out, for validation (:func:`held_out`).
+    """
     return triplets_in(_found(name, TRIPLETS))
 
 
 def triplets_in(found: Found) -> list[tuple[str, str, str]]:
-    """Return the triplets of verified files: made of labelled pairs here, or a table of the hub's."""
+    """Return the triplets of verified files: made of labelled pairs or judgements here, or a table of the hub's."""
+    if found.name in RETRIEVAL:
+        return _answered(retrieval_in(found))
     if found.name == "all-nli":
         return [(row["anchor"], row["positive"], row["negative"]) for row in _records(found, "train")]
     if "triplets.tsv.gz" in found:
@@ -151,6 +157,11 @@ def retrieval_in(found: Found) -> Retrieval:
     queries = {row["_id"]: row["text"] for row in _records(found, "queries")}
     judged = {Path(file).stem: _judged(found[file]) for file in found.files if file.endswith(".tsv")}
     return Retrieval(corpus, queries, judged)
+
+
+def held_out(judged: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Return the judgements of every fourth query, which choose and are not trained on."""
+    return {query: grades for i, (query, grades) in enumerate(judged.items()) if i % HELD_OUT == 0}
 
 
 def paragraphs(name: str = "wiki100") -> list[tuple[str, str]]:
@@ -318,6 +329,26 @@ def _triplets(rows: Iterable[_Inference]) -> list[tuple[str, str, str]]:
         for i, positive in enumerate(said["entailment"])
         if said["contradiction"]
     ]
+
+
+def _answered(whole: Retrieval) -> list[tuple[str, str, str]]:
+    """Each answer to a query to train on, with the document that is likest the query by its words and answers nothing.
+
+    Words are weighted by how rare they are (tf-idf), as those searches are from which hard negatives are usually drawn.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    judged = whole.judged["train"]
+    asked = {query: grades for query, grades in judged.items() if query not in held_out(judged)}
+    names, words = list(whole.corpus), TfidfVectorizer(sublinear_tf=True)
+    documents = words.fit_transform(whole.corpus.values())
+    near = (words.transform([whole.queries[query] for query in asked]) @ documents.T).toarray()  # (Q, N)
+    found = []
+    for alike, (query, grades) in zip(near, asked.items(), strict=True):
+        hardest = next(names[i] for i in (-alike).argsort(kind="stable") if names[i] not in grades)
+        answers = [document for document, grade in grades.items() if grade > 0 and document in whole.corpus]
+        found += [(whole.queries[query], whole.corpus[answer], whole.corpus[hardest]) for answer in answers]
+    return found
 
 
 def _whole_text(row: dict) -> str:

@@ -68,6 +68,9 @@ lead = Condition(difference("MRL", "FF", "1nn", dim=4), "MRL − FF, 1-NN, 4 dim
 claims = [lab.Claim(1, "Nested is as good as separate (within 1 point)", "MRL, figure 2", lead)]""",
     "judging": "all_seeds = lab.judging(3)  # 100, 101, 102: none of them was tuned on",
     "freeze": "lab.freeze(run, claims, recipes, tuned=[0], judged=all_seeds)  # before the first of them is trained",
+    "until_narrow": """\
+measured = lambda seeds: lab.sweep(ways, task, recipe, seeds)
+all_seeds, scores = lab.until_narrow(claims, measured, all_seeds, budget="minutes")  # all; at `night`, as many as pay""",
     "judge": 'lab.judge(run, claims, scores, budget="minutes")',
 }
 

@@ -6,7 +6,7 @@ computed once and kept, and every size and form of storage is a cut of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -38,10 +38,15 @@ def vectors(weights: Found, collection: Found, length: int) -> dict[str, Tensor]
 def gains(collection: str) -> Tensor:
     """1 where a document answers a query of the test split, else 0: (Q, N)."""
     found = texts.retrieval(collection)
+    return relevant(found, found.judged["test"])
+
+
+def relevant(found: texts.Retrieval, judged: Mapping[str, Mapping[str, int]]) -> Tensor:
+    """1 where a document answers a query that is judged, else 0: (Q, N)."""
     place = {document: i for i, document in enumerate(found.corpus)}
-    table = torch.zeros(len(found.judged["test"]), len(place))
-    for q, judged in enumerate(found.judged["test"].values()):
-        for document, grade in judged.items():
+    table = torch.zeros(len(judged), len(place))
+    for q, grades in enumerate(judged.values()):
+        for document, grade in grades.items():
             if grade > 0 and document in place:
                 table[q, place[document]] = 1
     return table

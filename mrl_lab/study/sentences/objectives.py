@@ -27,7 +27,8 @@ OF_2DMSE = {
     "2DMSE, ST 5.1": PRESETS["2dmse-st51"],  # sentence-transformers' own form, as it was and as it is
     "2DMSE, ST 6": PRESETS["2dmse-st6"],
 } | {f"2DMSE, all layers, {name}": Settings(layers="all", depth_weight=weight) for name, weight in DEPTH.items()}
-METHODS = ("plain", "MRL", *OF_2DMSE, "ESE", "Starbucks", "random pairs", "one of the list")
+DOT = ("plain, dot", "Starbucks, dot")  # for search: raw products, and each pair learns the whole model's ranking
+METHODS = ("plain", "MRL", *OF_2DMSE, "ESE", "Starbucks", "random pairs", "one of the list", *DOT)
 ALONE = ("separate", "separate, depth only")  # a model a cut
 
 
@@ -64,6 +65,8 @@ class Objective:
             "Starbucks": lambda: SRL(encoder, task.pairs),
             "random pairs": lambda: SRL(encoder, task.pairs, pool="grid", draws=len(task.pairs) - 1),
             "one of the list": lambda: SRL(encoder, task.pairs, draws=1),
+            "plain, dot": lambda: SRL(encoder, [(n, m)], "dot"),
+            "Starbucks, dot": lambda: SRL(encoder, task.pairs, "dot"),
             "separate": lambda: SRL(encoder, [(n, m)], whole=False),
             "separate, depth only": lambda: SRL(encoder, [(n, task.d)]),
         }
