@@ -76,7 +76,7 @@ def test_at_night_seeds_are_added_until_a_headline_is_narrow(budget, spread, tra
     assert len(asked) == len(trained)
     assert len(seeds) == asked[-1] == scores.seed.nunique()
     if budget == "night":
-        width = np.std([v for v in gains(range(100, 110), spread).query("method == 'MRL'").value], ddof=1)
+        width = gains(range(100, 110), spread).query("method == 'MRL'").value.std()
         narrow = [n for n in range(10, MOST + 1) if t.ppf(0.975, 9) * width / n**0.5 <= LEAD.delta]
         assert len(seeds) == (narrow[0] if narrow else 10)
 

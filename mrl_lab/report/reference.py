@@ -70,7 +70,7 @@ claims = [lab.Claim(1, "Nested is as good as separate (within 1 point)", "MRL, f
     "freeze": "lab.freeze(run, claims, recipes, tuned=[0], judged=all_seeds)  # before the first of them is trained",
     "until_narrow": """\
 measured = lambda seeds: lab.sweep(ways, task, recipe, seeds)
-all_seeds, scores = lab.until_narrow(claims, measured, all_seeds, budget="minutes")  # all; at `night`, as many as pay""",
+all_seeds, scores = lab.until_narrow(claims, measured, all_seeds, budget="minutes")  # at `night`: as it pays""",
     "judge": 'lab.judge(run, claims, scores, budget="minutes")',
 }
 
