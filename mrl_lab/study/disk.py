@@ -161,18 +161,17 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 def on_paper(found: pd.DataFrame, rows: int = LATER) -> str:
     """Say what was measured in a sentence, and what a vector's figures make of ``rows`` vectors."""
     at, n = dict(zip(found["metric"], found["value"], strict=True)), int(found["n"].iloc[0])
-    best = summary(found)
-    times = (rows / n) ** 0.5  # lists, and rows in a list, both grow with the square root
-    size, seconds = rows * at["bytes a row"] / 1e9, rows * at["build microseconds a row"] / 1e6
-    last = best.iloc[-1]
+    warm = summary(found)["warm ms"]
+    last = warm.iloc[-1]
+    size, hours = rows * at["bytes a row"] / 1e9, rows * at["build microseconds a row"] / 3.6e9
+    times = (rows / n) ** 0.5
     return (
         f"{n:,} vectors: {at['GB on disk']:.2f} GB on disk, at most {at['GB in memory']:.2f} GB in memory "
-        f"({at['GB in memory before']:.2f} before anything was made), {at['build microseconds a row']:.0f} "
-        f"microseconds of building and {at['bytes a row']:.0f} bytes a vector; exact search in blocks "
-        f"{at['exact seconds a query']:.3f} s a query, many together.\n\n"
-        f"**{rows:,} vectors on paper**, by these figures of a vector: {size:,.0f} GB on disk, "
-        f"{seconds / 3600:,.1f} hours of building if the lists stay as many, {times * seconds / 3600:,.1f} if they "
-        f"grow with the square root of the rows; then a query that looks into {best.index[-1]} of them reads "
-        f"{times:.1f} times as many rows: {times * last['warm ms']:.1f} ms where {last['warm ms']:.1f} ms are needed "
-        "here. Centroids are all that must be held. Not measured."
+        f"({at['GB in memory before']:.2f} before anything was made), {at['bytes a row']:.0f} bytes and "
+        f"{at['build microseconds a row']:.0f} microseconds of building a vector. Exact search, read in blocks, takes "
+        f"{at['exact seconds a query']:.3f} s a query, all of them together.\n\n"
+        f"**{rows:,} vectors on paper**, by these figures of a vector: {size:,.0f} GB on disk. With lists as the "
+        f"square root of the rows, {times:.1f} times as many and as long as here, {hours:,.1f} to {times * hours:,.1f} "
+        f"hours of building and, looking into {warm.index[-1]} lists, {last:.1f} to {times * last:.1f} ms a query that "
+        "is warm: the first if the lists were none of the cost, the second if they were all of it. Not measured."
     )
