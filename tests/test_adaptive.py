@@ -12,7 +12,7 @@ from mrl_lab.claims.adaptive import claims
 from mrl_lab.errors import RequestError
 from mrl_lab.lab import Recipe, embed, trained
 from mrl_lab.search import cost, planning
-from mrl_lab.study import adaptive, cascades, fewshot, gallery, models, speed
+from mrl_lab.study import adaptive, cascades, fewshot, gallery, graphs, models, speed
 from mrl_lab.study.models import Model
 from mrl_lab.study.pictures import Pictures
 
@@ -30,8 +30,7 @@ SETUP = speed.Setup(
     repeats=1,
     lists=12,
     probes=(1, 12),
-    graph_dims=(4,),
-    efs=(20, 80),
+    graphs=graphs.Graphs((4, 8), links=(4,), efs=(10, 40, 100), target=90.0, repeats=1),
 )
 
 
@@ -54,6 +53,7 @@ def clock():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "_in_turn", lambda ways, *_: {i: 1.0 + i for i in ways})
         patch.setattr(speed, "measure", measured)
+        patch.setattr(graphs, "measure", measured)
         yield
 
 
@@ -71,7 +71,7 @@ def measured(ways, least, seconds_at_least):
     """Run every way once, and say that it took what is written above, or 2 seconds; a graph at all dims takes 6."""
     for run in ways.values():
         run()
-    return {name: [SECONDS.get(name, 6.0 if name == "HNSW32, all dims" else 2.0)] * least for name in ways}
+    return {name: [SECONDS.get(name, 6.0 if name == graphs.WHOLE else 2.0)] * least for name in ways}
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,6 @@ def test_a_funnel_saves_what_its_formula_says(found, quest):
     assert value(found, method="MRL, funnel", metric="map@10", dim=4) == pytest.approx(expected)
 
 
-GRAPHS = ("HNSW32, prefix + rerank", "HNSW32, all dims")
 WAYS = ("exact prefix + rerank", "int8 prefix + rerank", "IVF, prefix + rerank", "IVF, all dims")
 
 
@@ -207,19 +206,17 @@ def test_every_way_that_is_timed_says_what_it_costs_and_finds(found, quest):
         rows = found[(found.method == f"MRL, {way}") & (found.n == n)]
         assert set(rows.metric) >= {"speedup", "map@10", "planned gap", "MACs ratio"}
         assert (rows[rows.metric == "speedup"].seconds > 0).all()
-    for way in GRAPHS:
-        rows = found[found.method == f"MRL, {way}"]
-        assert set(rows.metric) >= {"speedup", "map@10", "planned gap"}
     assert (found[found.method == "MRL, IVF, all dims"].dim == D).all()
 
 
 def test_speedups_are_ratios_to_the_faster_exact_search(found, quest):
     n = len(quest.gallery.y)
-    expected = {"exact, all dims": 1.0, "faiss Flat, all dims": 0.8, "HNSW32, all dims": 8 / 6}
+    expected = {"exact, all dims": 1.0, "faiss Flat, all dims": 0.8}
     expected |= dict.fromkeys(WAYS, 4.0)
     for way, ratio in expected.items():
         assert value(found, method=f"MRL, {way}", metric="speedup", n=n) == ratio
-    assert value(found, metric="speedup over HNSW32") == 3.0
+    for word in graphs.THREADS.values():
+        assert value(found, metric=f"speedup, {word}") == 3.0
 
 
 def test_ratios_of_multiply_adds_are_to_all_dims(found, quest):
@@ -386,7 +383,7 @@ def test_claims_of_the_clock_are_of_the_speed_with_quality_told_beside():
 
 def test_the_summary_has_one_row_a_way_and_says_what_its_speed_costs(found, quest):
     table = speed.summary(found, "MRL", len(quest.gallery.y))
-    assert set(table.index) == {*WAYS, *GRAPHS, "exact, all dims", "faiss Flat, all dims"}
+    assert set(table.index) == {*WAYS, "exact, all dims", "faiss Flat, all dims"}
     assert table["times as fast"].is_monotonic_increasing
     assert table.loc[WAYS[0], "times as fast"] == 4
     gap = value(found, method=f"MRL, {WAYS[0]}", metric="planned gap")

@@ -2,6 +2,8 @@
 
 The claims' arguments stood in notebooks that have changed since; so they are read from the run itself. A page that is
 made again with a protocol leaves this list by itself.
+
+A claim that asks for another quantity today (:data:`ASKED_ANEW`) finds no score in them, and stands there as it was.
 """
 
 import ast
@@ -24,6 +26,7 @@ RUNS = [
     for file in sorted(REPORTS.glob("*/*/claims.csv"))
     if not (file.parent / FILE).exists() and len(file.read_text().splitlines()) > 1
 ]
+ASKED_ANEW = {"02": "9b"}  # was of one index each, chosen by mAP@10; now of two graphs at the same recall
 
 
 def said(folder: Path) -> str:
@@ -70,9 +73,12 @@ def test_the_claims_are_those_of_the_scores_and_what_was_seen_first_decides_noth
     now = verdicts.judge(claims_of(folder, scores), scores, folder.name)
     told = pd.read_csv(folder / "claims.csv", dtype=schema.CLAIMS)
     assert told["id"].tolist() == now["id"].tolist()
+    anew = now["id"] == ASKED_ANEW.get(folder.parent.name[:2])
+    assert now["note"][anew].str.contains("no score for").all(), "its scores are there: let it be compared"
+    assert set(told["verdict"]) == {schema.UNDECIDED}
+    told, now = told[~anew], now[~anew]
     same = ["claim", "what", "unit", "ours", "low", "high", "delta", "seeds", "above", "below", "p"]
     pd.testing.assert_frame_equal(told[same], now[same].astype({n: schema.CLAIMS[n] for n in same}), rtol=1e-9)
-    assert set(told["verdict"]) == {schema.UNDECIDED}
     for would, note in zip(now["verdict"], told["note"], strict=True):
         assert note.startswith(f"post hoc: would read {would};") or would == schema.UNDECIDED
     page = (folder / "page.html").read_text()

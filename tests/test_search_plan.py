@@ -55,6 +55,23 @@ def test_every_setting_is_scored_as_if_it_were_tried_alone(made, quality, planne
         assert row.flops == search.cost.reranked(1500, row.shortlist_dim, row.length, row.rerank_dim)
 
 
+@pytest.mark.parametrize(
+    ("engine", "effort", "efforts", "build"), [("ivf", "probes", (1, 3), {}), ("hnsw", "ef", (10, 40), {"links": 4})]
+)
+def test_a_short_list_of_an_index_is_not_the_head_of_a_long_one(made, quality, engine, effort, efforts, build):
+    """Asked for 300 rows, one list of 50 and a walk of ef = 10 look farther than what is timed later."""
+    queries, database, _, _ = made
+    how = {"shortlist_dims": (8,), "lengths": (10, 300), "efforts": efforts, "engine": engine, "target": 0, **build}
+    table = search.plan(database, queries, quality, repeats=1, **how).table.iloc[:-1]
+    index = search.nested(database, 8, engine=engine, **build)
+    for row in table.itertuples():
+        found = index.search(queries, 10, length=int(row.length), **{effort: int(row.effort)})[1]
+        of = quality(found, torch.arange(80)) * 100
+        assert (row.chosen_on, row.held_out) == pytest.approx((of[::2].mean().item(), of[1::2].mean().item()))
+    least = {effort: efforts[0]}
+    assert not torch.equal(index.shortlist(queries, 300, **least)[:, :10], index.shortlist(queries, 10, **least))
+
+
 def test_the_frontier_is_what_nothing_as_cheap_equals(planned):
     table = planned.table.iloc[:-1]
     for row in table.itertuples():

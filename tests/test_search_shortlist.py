@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mrl_lab import search
+from mrl_lab.cuts import unit_prefix
 from mrl_lab.errors import RequestError
 from mrl_lab.search import cost, shortlist
 
@@ -168,6 +169,21 @@ def test_an_index_on_the_prefix_with_a_rerank_finds_what_exact_search_finds(engi
     found = index.search(queries, 10, length=200, **effort)[1]
     plain = search.nested(database, 16).search(queries, 10, length=200)[1]
     assert search.recall(plain)(found, torch.arange(50)).mean() > 0.99
+
+
+def test_rows_of_length_1_are_reranked_where_they_lie_and_as_all_others(made, monkeypatch):
+    queries, database = (rows.float() for rows in made)
+    unit = unit_prefix(database, D)
+    ids = search.at_size(queries, unit, 4, 40)[1]
+    plain = search.rerank(queries, unit, ids, D)
+    monkeypatch.setattr(shortlist, "_cosines", lambda *_: pytest.fail("gathered"))
+    there = search.rerank(queries, unit, ids, D, unit=True)
+    assert torch.allclose(plain[0], there[0], atol=1e-6)
+    assert torch.equal(plain[1], there[1])
+    assert search.nested(unit, 4).search(queries, 10, length=40)[1].equal(there[1][:, :10])
+    for given, m in ((database, D), (unit, D - 1), (unit.half(), D)):
+        with pytest.raises(pytest.fail.Exception, match="gathered"):
+            search.nested(given, 4, rerank_dim=m).search(queries, 10, length=40)
 
 
 def test_half_precision_vectors_are_reranked_too(made):

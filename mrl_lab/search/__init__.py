@@ -10,11 +10,12 @@
     search.brute_force(queries, rows, k)       faiss's exact search, to compare with
     search.plan(z, queries, quality, ...)      which sizes and lists are enough                   planning
     search.cost                                multiply-adds a query
+    search.ondisk                              a database larger than memory
 
 Every search returns scores (Q, k), falling, and ids (Q, k), and changes none of its inputs.
 """
 
-from mrl_lab.search import cost
+from mrl_lab.search import cost, ondisk
 from mrl_lab.search.ann import Hnsw, Ivf, brute_force, faiss_threads, hnsw, ivf
 from mrl_lab.search.flat import Found, at_size, exact
 from mrl_lab.search.nested import Flat, Nested, nested, unit_rows
@@ -41,6 +42,7 @@ __all__ = [
     "hnsw",
     "ivf",
     "nested",
+    "ondisk",
     "plan",
     "recall",
     "rerank",

@@ -202,6 +202,24 @@ def brute_force(queries: Rows, database: Rows | Stored, k: int, *, threads: int 
     return _placed(torch.from_numpy(scores), torch.from_numpy(ids), queries)
 
 
+def takes(rows: Tensor) -> bool:
+    """Whether faiss can read rows where they lie."""
+    return rows.dtype == torch.float32 and rows.device.type == "cpu" and rows.is_contiguous()
+
+
+def inner_products(queries: Tensor, rows: Tensor, ids: Tensor) -> Tensor:
+    """Return the products (Q, K) of queries (Q, m) with ``rows[ids]``, ids (Q, K); rows are read where they lie.
+
+    With as many threads as torch has. Nothing is checked: rows that :func:`takes` accepts, ids that are there.
+    """
+    faiss = _faiss()
+    asked, wanted, out = _as_faiss(queries), ids.contiguous().numpy(), np.empty(ids.shape, np.float32)
+    places = [faiss.swig_ptr(array) for array in (out, asked, rows.numpy(), wanted)]
+    with faiss_threads(torch.get_num_threads()):
+        faiss.fvec_inner_products_by_idx(*places, rows.shape[1], *ids.shape)
+    return torch.from_numpy(out)
+
+
 @contextmanager
 def faiss_threads(number: int):
     """Let faiss use ``number`` threads, and as many as before afterwards."""

@@ -45,12 +45,14 @@ class Nested:
         first: searches the unit prefixes.
         full: (N, d) the vectors as they were given, not a copy.
         shortlist_dim, rerank_dim: D_s and D_r.
+        unit: whether all rows of ``full`` are of length 1.
     """
 
     first: Searcher
     full: Tensor
     shortlist_dim: int
     rerank_dim: int
+    unit: bool = False
 
     def search(self, queries: Rows, k: int, *, length: int = 200, **effort: int) -> Found:
         """Return the ``k`` best of a shortlist of K = ``length``: cosines on D_r dims (Q, k), falling, and ids (Q, k).
@@ -67,7 +69,8 @@ class Nested:
                 f"k = {k} neighbours asked of a shortlist of {length}: use 1 to {length}, or lengthen it."
             )
         queries = checks.asked(queries, self.full.shape, length)
-        return rerank(queries, self.full, self.shortlist(queries, length, **effort), self.rerank_dim, k)
+        ids = self.shortlist(queries, length, **effort)
+        return rerank(queries, self.full, ids, self.rerank_dim, k, unit=self.unit)
 
     def shortlist(self, queries: Rows, length: int, **effort: int) -> Tensor:
         """Return the candidates (Q, K) alone, best first by D_s dims."""
@@ -121,4 +124,4 @@ def nested(
         check_sizes([m], z.shape[1])
     prefixes = unit_rows(z, shortlist_dim)
     first = Flat(store(prefixes, form)) if engine == "flat" else getattr(ann, engine)(prefixes, **build)
-    return Nested(first, z, shortlist_dim, rerank_dim)
+    return Nested(first, z, shortlist_dim, rerank_dim, unit=bool(((checks.lengths(z) - 1).abs() < 1e-5).all()))

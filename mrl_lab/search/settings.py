@@ -1,6 +1,8 @@
 """The settings that a plan tries: which there are, what each finds and costs, and how each is run.
 
-One search a D_s and one gather a D_r serve all lengths K at once: a shortlist of K is the head of a longer one.
+One search a D_s and one gather a D_r serve all lengths K at once where all rows are looked at: a shortlist of K is the
+head of a longer one. An index is searched for each K: asked for more neighbours than its effort would find, it looks
+farther, so that the head of a long list is better than a short list is.
 """
 
 from __future__ import annotations
@@ -46,15 +48,21 @@ def tried(
     indexes: dict[int, Nested], queries: Tensor, grid: Sequence[Setting], effort: str, k: int
 ) -> Iterable[tuple[Setting, Tensor]]:
     """Yield the ids (Q, k) that each setting finds: one search a shortlist, one rerank for all lengths of a list."""
-    longest = max(s.length for s in grid)
-    for m, amount in dict.fromkeys((s.shortlist_dim, s.effort) for s in grid):
-        ids = indexes[m].shortlist(queries, longest, **({effort: amount} if effort else {}))
-        settings = [s for s in grid if (s.shortlist_dim, s.effort) == (m, amount)]
-        for rerank_dim in dict.fromkeys(s.rerank_dim for s in settings):
-            _, ordered = rerank(queries, indexes[m].full, ids, rerank_dim)
+    for shared in _alike(grid, lambda s: (s.shortlist_dim, s.effort, s.length if effort else None)):
+        index, longest = indexes[shared[0].shortlist_dim], max(s.length for s in shared)
+        ids = index.shortlist(queries, longest, **({effort: shared[0].effort} if effort else {}))
+        for settings in _alike(shared, lambda s: s.rerank_dim):
+            _, ordered = rerank(queries, index.full, ids, settings[0].rerank_dim, unit=index.unit)
             for s in settings:
-                if s.rerank_dim == rerank_dim:
-                    yield s, _head(ordered, ids[:, : s.length], k)
+                yield s, _head(ordered, ids[:, : s.length], k)
+
+
+def _alike(settings: Sequence[Setting], key: Callable[[Setting], object]) -> Iterable[list[Setting]]:
+    """Groups of settings with one key, in the order in which they first appear."""
+    groups: dict[object, list[Setting]] = {}
+    for s in settings:
+        groups.setdefault(key(s), []).append(s)
+    return groups.values()
 
 
 def _head(ordered: Tensor, among: Tensor, k: int) -> Tensor:

@@ -25,8 +25,9 @@ from mrl_lab.cuts import unit_prefix
 from mrl_lab.data.rows import check_count
 from mrl_lab.search import Planned, cost
 from mrl_lab.study.gallery import K, Quest
+from mrl_lab.study.graphs import Graphs, compared
 
-EXACT, GRAPH = "exact prefix + rerank", "HNSW32"
+EXACT = "exact prefix + rerank"
 DROP = 0.2  # points of mAP@10 that a setting may surely lose on the queries that choose it
 
 
@@ -43,7 +44,7 @@ class Setup:
         repeats: of every timing, after a warm-up.
         forms: search in every form of storage too.
         lists, probes: of inverted lists; no lists, no index. whole: build them at all dims too.
-        graph_dims, efs: build HNSW32 on these prefixes and at all dims; none, no graph.
+        graphs: compare graphs on prefixes and at all dims (:mod:`mrl_lab.study.graphs`); None, no graph.
 
     Raises:
         RequestError: a batch that is larger than the queries.
@@ -61,8 +62,7 @@ class Setup:
     lists: int = 0
     probes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     whole: bool = True
-    graph_dims: tuple[int, ...] = ()
-    efs: tuple[int, ...] = (10, 20, 50, 100, 200)
+    graphs: Graphs | None = None
 
     def __post_init__(self) -> None:
         check_count(self.batch, self.queries, "queries that are timed in one call, of those that ask")
@@ -76,7 +76,8 @@ def timed(quest: Quest, setup: Setup) -> list[dict]:
     * "M, K = 50, D_r = 512": map@10 of every setting of the exact shortlist that was tried (seconds on the frontier)
     * "M, W": map@10 and "planned gap", the points above exact search, both on queries that chose nothing
     * "M, W": "speedup" over the faster of our exact search and faiss Flat at all dims; "MACs ratio"
-    * "M, HNSW32, prefix + rerank": "speedup over HNSW32", over the same graph at all dims
+
+    And those of :func:`mrl_lab.study.graphs.compared`.
     """
     asked, stored = quest.z[: setup.batch], search.store(quest.gallery.z)
     (taken,) = measure({"exact": lambda: search.exact(asked, stored, K)}, 1, 0)["exact"]
@@ -86,10 +87,9 @@ def timed(quest: Quest, setup: Setup) -> list[dict]:
     if setup.lists:
         lists = {"engine": "ivf", "efforts": setup.probes, "lists": setup.lists}
         plans |= _index(quest, setup, "IVF", setup.dims, setup.whole, **lists, **how)
-    if setup.graph_dims:
-        plans |= _index(quest, setup, GRAPH, setup.graph_dims, True, engine="hnsw", efforts=setup.efs, **how)
     rows = _grid(quest, plans[EXACT]) + _compared(quest, setup, plans) + _stages(quest, setup, plans[EXACT])
-    return rows + (_over_the_graph(quest, rows) if setup.graph_dims else [])
+    del plans  # with their indexes, before graphs of the same size are built
+    return rows + (compared(quest, setup.graphs) if setup.graphs else [])
 
 
 def _index(quest: Quest, setup: Setup, name: str, dims: tuple[int, ...], whole: bool, **how) -> dict[str, Planned]:
@@ -105,14 +105,6 @@ def _plan(quest: Quest, setup: Setup, dims: tuple[int, ...], lengths: Sequence[i
     return search.plan(
         quest.gallery.z, quest.z, quest.quality, shortlist_dims=dims, lengths=lengths, rerank_dims=rerank_dims, **how
     )
-
-
-def _over_the_graph(quest: Quest, rows: list[dict]) -> list[dict]:
-    """How many times as fast the graph on the prefix is as the same graph at all dims."""
-    taken = {row["method"].split(", ", 1)[1]: row for row in rows if row["metric"] == "speedup"}
-    first, whole = taken[f"{GRAPH}, prefix + rerank"], taken[f"{GRAPH}, all dims"]
-    ratio = whole["seconds"] / first["seconds"]
-    return [quest.row(f"{GRAPH}, prefix + rerank", first["dim"], f"speedup over {GRAPH}", ratio)]
 
 
 def _grid(quest: Quest, planned: Planned) -> list[dict]:
@@ -166,7 +158,7 @@ def _stages(quest: Quest, setup: Setup, planned: Planned) -> list[dict]:
     ways = {
         "product": lambda: product_alone(short, stored),
         "shortlist": lambda: search.exact(short, stored, length),
-        "rerank": lambda: search.rerank(asked, g.z, ids, rerank_dim, K),
+        "rerank": lambda: search.rerank(asked, g.z, ids, rerank_dim, K, unit=True),
     }
     taken = {name: median(times) for name, times in measure(ways, setup.repeats, 0).items()}
     parts = {"product": taken["product"], "choosing": taken["shortlist"] - taken["product"], "rerank": taken["rerank"]}
