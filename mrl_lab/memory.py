@@ -4,7 +4,7 @@
 
 Gradients are as many as weights that learn, AdamW's moments twice as many. The largest tensor counts twice more, for
 its gradient and for what that is made of. What autograd keeps is measured: the forward pass of a copy of the model, in
-the precision of training, on four rows and on eight; between the two each dim of a tensor stays, or grows with B.
+the precision of training, on eight rows and on sixteen; between the two each dim of a tensor stays, or grows with B.
 
 The largest by method (B rows, C classes, T tokens of a text, t of a picture, d the encoder's width, K_m prototypes):
 
@@ -31,7 +31,7 @@ from torch.utils.data import TensorDataset
 
 from mrl_lab.errors import RequestError
 
-PROBE = 8  # rows that are measured, and half as many
+PROBE = 16  # rows that are measured, and half as many
 LOOKED_AT = 32  # rows of which the longest is taken: texts differ in length
 USABLE = 0.9  # of what is free; the allocator's rounding and the libraries' own space take the rest
 HELD = 0.25  # of what is free may hold what is learnt from
