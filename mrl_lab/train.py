@@ -76,7 +76,7 @@ def fit(
         after_step: called with the step's number after each update; say: receives at most ten lines of progress.
 
     Raises:
-        RequestError: settings that cannot work, or a step that the card cannot hold, before the first one.
+        RequestError: settings that cannot work, before the first step.
         FloatingPointError: a loss that is not finite; names the step and the part.
     """
     _check(rows, steps, batch, lr, optimizer, schedule)
