@@ -23,6 +23,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -45,17 +46,28 @@ class Kept(NamedTuple):
     shape: tuple[int, ...]
 
 
+class _Held:
+    """What autograd holds in the place of a tensor, so that it is seen when it lets go of it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
 def kept(loss: Callable[[], Tensor], but: Iterable[Tensor] = ()) -> list[Kept]:
     """Return what autograd keeps until the backward pass of ``loss()``, each storage once, in order; ``but`` these."""
+    held: list[ref[_Held]] = []
+
+    def note(saved: Tensor) -> _Held:
+        one = _Held(saved)
+        held.append(ref(one))
+        return one
+
+    with saved_tensors_hooks(note, lambda one: one.tensor):
+        alive = loss()  # holds the graph; what does not lead to the loss is let go, and its address used again
     found: dict[int, Kept] = {}
-
-    def note(saved: Tensor) -> Tensor:
-        storage = saved.untyped_storage()
-        found.setdefault(storage.data_ptr(), Kept(storage.nbytes(), tuple(saved.shape)))
-        return saved
-
-    with saved_tensors_hooks(note, lambda saved: saved):
-        alive = loss()  # holds the graph, so that no address is used twice
+    for one in filter(None, (noted() for noted in held)):
+        storage = one.tensor.untyped_storage()
+        found.setdefault(storage.data_ptr(), Kept(storage.nbytes(), tuple(one.tensor.shape)))
     del alive
     known = {tensor.untyped_storage().data_ptr() for tensor in but}
     return [one for address, one in found.items() if address not in known]
