@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from mrl_lab import files
+from mrl_lab import files, memory
 from mrl_lab.device import Compute, choose
 from mrl_lab.errors import RequestError, unknown
 
@@ -82,7 +82,9 @@ def fit(
     _check(rows, steps, batch, lr, optimizer, schedule)
     update = OPTIMIZERS[optimizer]([p for p in model.parameters() if p.requires_grad], lr, weight_decay)
     rate = torch.optim.lr_scheduler.LambdaLR(update, lambda step: SCHEDULES[schedule](step / steps))
-    run = _Run((compute or choose()).accelerator(), model, update, rate, checkpoint)
+    accelerator = (compute or choose()).accelerator()
+    memory.check(model, rows, batch, optimizer, accelerator)
+    rows, run = memory.near(rows, accelerator.device), _Run(accelerator, model, update, rate, checkpoint)
     for step, index in zip(range(run.begin, steps), batches(len(rows), batch, seed, run.begin), strict=False):
         total = run.step(step, rows, index, clip)
         if after_step is not None:
@@ -100,6 +102,7 @@ class _Run:
 
     def __init__(self, accelerator, model: nn.Module, update, rate, checkpoint: Path | None) -> None:
         self.accelerator, self.model, self.rate, self.checkpoint = accelerator, model, rate, checkpoint
+        self.home = next(model.parameters()).device
         self.wrapped, self.update = accelerator.prepare(model, update)
         self.begin, self.log = _resume(checkpoint, model, self.update, rate)
         self.wrapped.train()
@@ -129,9 +132,9 @@ class _Run:
             _save(self.checkpoint, done, self.model, self.update, self.rate, self.log)
 
     def finish(self) -> pd.DataFrame:
-        """Leave the model ready to be used and return the history."""
+        """Leave the model ready to be used, where it was before, and return the history."""
         _stop_if_not_finite(self.log[-50:])
-        self.model.eval()
+        self.model.to(self.home).eval()
         return _history(self.log, self.accelerator)
 
 

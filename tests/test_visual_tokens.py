@@ -14,7 +14,7 @@ from mrl_lab.data.questions import questions
 from mrl_lab.errors import RequestError
 from mrl_lab.study.tokens import answering, costs, told, training
 from mrl_lab.study.tokens.elsewhere import elsewhere, joined
-from mrl_lab.study.tokens.world import PATCH, SCALES, THING, answers, covered, world
+from mrl_lab.study.tokens.world import GRIDS, PATCH, THING, answers, covered, world
 
 BEGINS = training.Start(lab.Recipe(steps=3, batch=16), lab.Recipe(steps=3, batch=8))
 RECIPE = lab.Recipe(steps=3, batch=8, lr=1e-3)
@@ -23,12 +23,22 @@ WAYS = training.ways(list(training.WAYS), BEGINS)
 
 @pytest.fixture(scope="module")
 def small():
+    return scenes_of(4)
+
+
+@pytest.fixture(scope="module")
+def fine():
+    return scenes_of(12)
+
+
+def scenes_of(grid):
+    """Scenes of noise on so many tokens a side."""
     draw = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 10
     split = Split(torch.randint(256, (60, 1, 28, 28), dtype=torch.uint8, generator=draw), labels)
     names = tuple("abcdefghij")
     data = Labelled("noise", {"noise": 0}, split, split, split, names, (0.5,), (0.5,), [])
-    return world(data, train=40, test=30, validation=10)
+    return world(data, train=40, test=30, validation=10, grid=grid)
 
 
 @pytest.fixture(autouse=True)
@@ -36,18 +46,20 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MRL_LAB_CACHE", str(tmp_path))
 
 
-@pytest.mark.parametrize("where", [False, True])
-def test_what_covers_a_patch_is_the_thing_on_its_middle(small, where):
-    found = covered(small.train, small.classes, where).view(-1, 4, 4)
-    scenes = small.train
+@pytest.mark.parametrize(("name", "side", "where"), [("small", 4, False), ("small", 4, True), ("fine", 12, True)])
+def test_what_covers_a_patch_is_the_thing_on_its_middle(request, name, side, where):
+    given = request.getfixturevalue(name)
+    found = covered(given.train, given.classes, where, side).view(-1, side, side)
+    scenes, thing = given.train, THING * side * PATCH
+    assert scenes.images.shape[-1] == side * PATCH
     for n in range(len(scenes.grids)):
-        for i in range(4):
-            for j in range(4):
+        for i in range(side):
+            for j in range(side):
                 y, x, right = i * PATCH + PATCH // 2, j * PATCH + PATCH // 2, 0
                 for r in range(2):
                     for c in range(2):
                         top, left = scenes.corners[n, 0, r], scenes.corners[n, 1, c]
-                        inside = top <= y < top + THING and left <= x < left + THING
+                        inside = top <= y < top + thing and left <= x < left + thing
                         if inside and scenes.grids[n, r, c] >= 0:
                             right = 1 + int(scenes.grids[n, r, c]) + 10 * (2 * r + c) * where
                 assert found[n, i, j] == right
@@ -55,15 +67,32 @@ def test_what_covers_a_patch_is_the_thing_on_its_middle(small, where):
 
 def test_ways_begin_alike_and_frozen_parts_stay(small):
     begun = BEGINS.weights(small, 0)
-    assert all(
-        torch.equal(way.build(small, 0).state_dict()[name], begun[name]) for way in WAYS.values() for name in begun
-    )
+    for way in WAYS.values():
+        found = way.build(small, 0).state_dict()
+        assert all(torch.equal(found[name], begun[name]) for name in begun)
     tower = [name for name in begun if "vision_tower" in name]
     language = [name for name in begun if "language_model" in name]
     for still, moved, way in ((tower, language, "frozen tower"), (language, tower, "frozen language")):
         found = lab.trained(WAYS[way], small, RECIPE, 0).state_dict()
         assert all(torch.equal(found[name], begun[name]) for name in still)
         assert not all(torch.equal(found[name], begun[name]) for name in moved)
+
+
+def test_a_finer_grid_and_a_larger_body_go_the_same_way(fine):
+    begins = training.start(2, 2, batch=8, body=training.Body(96, 2, 1))
+    some = training.ways(["M3", "all tokens", "separate, 4", "M3 without 4"], begins, 12)
+    assert {name: way.scales for name, way in some.items()} == {
+        "M3": (1, 4, 36, 144),
+        "all tokens": (144,),
+        "separate, 4": (4,),
+        "M3 without 4": (1, 36, 144),
+    }
+    found = lab.sweep({"M3": some["M3"]}, fine, RECIPE, [0])
+    assert set(found.tokens) == {1, 4, 36, 144}
+    model = lab.trained(some["M3"], fine, RECIPE, 0)
+    assert model.llava.tokens == 144
+    assert model.llava.body.config.text_config.hidden_size == 96
+    assert verdicts.judge(claims(144), found, "gpu").verdict.eq("undecided").all()
 
 
 def test_a_start_is_what_its_number_and_its_tower_make_it(small):
@@ -132,7 +161,7 @@ def test_scores_are_shares_of_right_answers_at_each_scale(small):
     table = pd.concat([answering.pooled(WAYS["all tokens"], small, RECIPE, 0), own])
     right = answering.answered(WAYS["all tokens"], small, RECIPE, 0, "average")["right"]
     of = small.of_kind("cell")
-    for t, row in zip(SCALES, right, strict=True):
+    for t, row in zip(GRIDS[4], right, strict=True):
         mine = table[(table.method == "all tokens, pooled") & (table.metric == "cell") & (table.tokens == t)]
         assert mine.value.item() == pytest.approx(100 * row[of].double().mean().item())
     full = table[table.tokens == 16].groupby("metric").value.nunique()
@@ -156,7 +185,7 @@ def test_choosing_keeps_its_order_and_its_luck_can_be_left_out(small):
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
 def test_no_two_seeds_share_a_re_run(seeds):
     judged = range(100, 100 + seeds)
-    found = [answering.reruns(seed, judged) for seed in judged]
+    found = [answering.reruns(seed, judged, 3) for seed in judged]
     assert [models[0] for models in found] == list(judged)
     assert len({model for models in found for model in models}) == 3 * seeds
     assert all(len({model % 3 for model in models}) == 3 for models in found if seeds == 3), "each of its own start"
@@ -173,7 +202,7 @@ def test_what_is_told_is_what_generation_says_and_averages_windows(small):
             for q, (words, answer, i) in enumerate(questions)
             if (words, answer) == (one.question, one.answer) and torch.equal(small.test.images[i], one.image)
         ]
-        said = [one.said[t] == one.answer for t in SCALES]
+        said = [one.said[t] == one.answer for t in GRIDS[4]]
         assert said == right[:, alike[0]].bool().tolist()
     picture = shown[0].image
     assert torch.equal(told.averaged(picture, 1)[:, 5, 5], picture.float().mean((1, 2)).byte())

@@ -282,10 +282,10 @@ def mobilenet_v2(file: Path, side: int = 224) -> Pretrained:
     return Pretrained(body, Looks((side, side)))
 
 
-def build(kind: str, data, d: int) -> nn.Module:
+def build(kind: str, data, d: int, **how) -> nn.Module:
     """Build an encoder that fits ``data`` (see ``mrl_lab.data.load``) with embedding width ``d``.
 
-    ``kind`` is "conv", "vit", "mlp", or the local path or hub name of a pretrained model.
+    ``kind`` is "conv", "vit" (``how`` goes to these two), "mlp", or the path or hub name of a pretrained model.
     """
     x = data.train.images
     if kind == "mlp" or x.ndim == 2:
@@ -293,7 +293,7 @@ def build(kind: str, data, d: int) -> nn.Module:
         return MLP(x[0].numel(), d, mean=x.mean().item(), std=x.std().item())
     shape = tuple(x.shape[1:])
     if kind in ("conv", "vit"):
-        return {"conv": ConvNet, "vit": ViT}[kind](shape, d, mean=data.mean, std=data.std)
+        return {"conv": ConvNet, "vit": ViT}[kind](shape, d, mean=data.mean, std=data.std, **how)
     if "/" in kind or Path(kind).exists():
         return pretrained(kind)
     raise unknown("encoder", kind, ["conv", "vit", "mlp", "a path or hub name"])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mrl_lab.data import Labelled, Split, labelled, texts
 from mrl_lab.data.places import Found
+from mrl_lab.device import choose
 from mrl_lab.encoders.elsewhere import pretrained
 from mrl_lab.lab import kept
 
@@ -42,7 +43,8 @@ def seen(paragraphs: Found, weights: Found) -> Labelled:
 
 @kept
 def _vectors(weights: Found, said: list[str]) -> dict[str, Tensor]:
-    return {"z": pretrained(weights.folder, length=128).vectors(said, side="document")}
+    encoder = pretrained(weights.folder, length=128).to(choose().device)
+    return {"z": encoder.vectors(said, side="document")}
 
 
 def _dealt(articles: list[str]) -> dict[str, list[int]]:

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from mrl_lab import cuts, score, search, stats
 from mrl_lab.data import texts
 from mrl_lab.data.places import Found
+from mrl_lab.device import choose
 from mrl_lab.encoders.elsewhere import pretrained
 from mrl_lab.lab import kept
 from mrl_lab.search import cost
@@ -29,7 +30,7 @@ def vectors(weights: Found, collection: Found, length: int) -> dict[str, Tensor]
 
     ``length``: most tokens of a text that are read.
     """
-    found, encoder = texts.retrieval_in(collection), pretrained(weights.folder, length=length)
+    found, encoder = texts.retrieval_in(collection), pretrained(weights.folder, length=length).to(choose().device)
     asked = [found.queries[q] for q in found.judged["test"]]
     corpus = encoder.vectors(list(found.corpus.values()), side="document")
     return {"corpus": normalize(corpus, dim=1), "queries": normalize(encoder.vectors(asked, side="query"), dim=1)}

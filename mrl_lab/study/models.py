@@ -46,7 +46,7 @@ class Slim:
         data = task.data
         scale = encoders.Scale(data.mean, data.std)
         shape = tuple(data.train.images.shape[1:])
-        body = lambda: baselines.SlimConvNet(shape, self.d, self.widths, scale=scale)  # noqa: E731
+        body = lambda: baselines.SlimConvNet(shape, self.d, self.widths, task.channels, scale)  # noqa: E731
         return baselines.slimmable(body, len(data.classes), seed)
 
 

@@ -17,6 +17,8 @@ from mrl_lab.lab import Recipe, embed, kept
 from mrl_lab.methods import baselines
 from mrl_lab.study import models
 
+CHANNELS = (32, 64)
+
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
@@ -24,15 +26,17 @@ class Pictures:
 
     Attributes:
         sizes: at which neighbours are asked for; where none are given, at a model's own.
+        channels: of the encoder's first two blocks.
     """
 
     data: Labelled
     sizes: tuple[int, ...] = ()
+    channels: tuple[int, int] = CHANNELS
 
     @property
     def key(self) -> dict:
-        """What identifies the rows that are learnt from."""
-        return self.data.key
+        """What identifies the rows that are learnt from, and the encoder where it is another than the small one."""
+        return self.data.key | ({} if self.channels == CHANNELS else {"channels": self.channels})
 
     def rows(self) -> TensorDataset:
         """Return pictures (N, C, H, W) with their classes (N,)."""
@@ -40,7 +44,7 @@ class Pictures:
 
     def encoder(self, d: int) -> nn.Module:
         """Return an untrained encoder of width d, drawn from torch's global stream: for vectors, an MLP."""
-        return encoders.build("conv", self.data, d)
+        return encoders.build("conv", self.data, d, widths=self.channels)
 
     def ask(self, module: nn.Module, split: str, seed: int) -> pd.DataFrame:
         """Return top-1 of a module's heads and, by its encoder alone, 1-NN and mAP@10, at every size.

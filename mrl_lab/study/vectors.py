@@ -20,6 +20,7 @@ from mrl_lab.cuts import prefix, stored_bytes, unit_prefix
 from mrl_lab.data import places
 from mrl_lab.data.own import Vectors
 from mrl_lab.data.searched import MINILM, Searched, Texts, at_most, names, searched
+from mrl_lab.device import choose
 from mrl_lab.encoders.elsewhere import pretrained
 from mrl_lab.lab import kept
 from mrl_lab.methods.sparse import Sparse
@@ -184,7 +185,7 @@ def encoded(
     weights: Path | str, said: Texts, side: str, length: int | None, layers: tuple[int, ...] = (LAST,)
 ) -> dict[str, Tensor]:
     """Return the model's own vectors of texts, {layer: (n, d)}, with the prompt of a "query" or a "document"."""
-    model = pretrained(weights, length=length)
+    model = pretrained(weights, length=length).to(choose().device)
     if set(layers) - {LAST, model.layers}:
         model.check_layers()
     states = model.encode(list(said.texts), side=side)  # (n, N+1, d)

@@ -16,6 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d, one_hot
 from mrl_lab.data import Labelled, Split
 from mrl_lab.data.labelled import statistics
 from mrl_lab.data.scenes import EMPTY, Scenes, scenes
+from mrl_lab.device import choose
 from mrl_lab.encoders.patches import PatchViT, PretrainedViT
 from mrl_lab.lab import Recipe, kept, trained
 from mrl_lab.study.clusters.students import Student
@@ -98,6 +99,9 @@ def patch_features(spec: Student, made: Canvases, recipe: Recipe, seed: int) -> 
 
 def embedded(encoder: PatchViT | PretrainedViT, made: Canvases, **where: int) -> tuple[Tensor, Tensor]:
     """Features (N, t, d) of the patches of training and of test canvases; ``layer`` takes an earlier block's."""
-    parts = (made.data.train.images, made.data.test.images)
-    train, test = (torch.cat([encoder.patches(some, **where) for some in images.split(64)]) for images in parts)
+    device, parts = choose().device, (made.data.train.images, made.data.test.images)
+    encoder.to(device)
+    one = lambda some: encoder.patches(some.to(device), **where).float().cpu()  # noqa: E731
+    train, test = (torch.cat([one(some) for some in images.split(64)]) for images in parts)
+    encoder.cpu()
     return train, test

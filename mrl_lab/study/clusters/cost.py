@@ -8,26 +8,17 @@ from statistics import median
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 from mrl_lab.clock import measure
 from mrl_lab.lab import Recipe, built
+from mrl_lab.memory import kept
 from mrl_lab.study.clusters.prefixes import Unlabelled
 from mrl_lab.study.clusters.students import Student
 
 
 def kept_bytes(loss: Callable[[], Tensor]) -> int:
-    """Bytes of all storages that autograd keeps until the backward pass of ``loss()``, each counted once."""
-    sizes: dict[int, int] = {}
-
-    def note(saved: Tensor) -> Tensor:
-        sizes[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes()
-        return saved
-
-    with saved_tensors_hooks(note, lambda saved: saved):
-        alive = loss()  # holds the graph, so that no address is used twice
-    del alive
-    return sum(sizes.values())
+    """Bytes of all that autograd keeps until the backward pass of ``loss()``."""
+    return sum(one.bytes for one in kept(loss))
 
 
 def step(spec: Student, task: Unlabelled, recipe: Recipe) -> tuple[Callable[[], Tensor], Callable[[], None]]:

@@ -26,7 +26,8 @@ class Student:
 
     Attributes:
         sizes: M, rising, the last is d. head: see ``franca.nested_head``. prototypes: of the full width.
-        encoder: "conv" or "vit". layers, patch: of the ViT. mask: which of its patches are hidden, see ``masks.MASKS``.
+        encoder: "conv" or "vit". channels: of the first two blocks of the one. layers, patch: of the other.
+        mask: which of its patches are hidden, see ``masks.MASKS``.
         small: small crops of a picture; their side is half a picture's. large_area, small_area: what crops keep.
         flip: mirror half of the crops.
         steps: of the training, for the teacher's schedules, which matter most in a short one.
@@ -38,6 +39,7 @@ class Student:
     head: str = "slice"
     prototypes: int = 128
     encoder: str = "conv"
+    channels: tuple[int, int] = (32, 64)
     layers: int = 3
     patch: int = 4
     mask: str = "cyclic"
@@ -67,7 +69,7 @@ class Student:
             raise unknown("encoder", self.encoder, ENCODERS)
         if self.encoder == "vit":
             return PatchViT(shape, d, layers=self.layers, patch=self.patch, **scale)
-        return ConvNet(shape, d, positions=False, standardised=True, **scale)
+        return ConvNet(shape, d, self.channels, positions=False, standardised=True, **scale)
 
     def build(self, task: Task, seed: int) -> SelfDistillation:
         """Return student and teacher, untrained; at one seed the encoder is the same for every head."""

@@ -1,7 +1,8 @@
 """Elsewhere: the same model, loss and ways on pictures with questions that nobody here made, easy-VQA and NLVR.
 
-Pictures become 64 x 64 pixels, sixteen patches of 16 x 16 as in the scenes: easy-VQA's are that already, NLVR's three
-boxes side by side (100 x 400) are squeezed. The tower has no patches to learn first and begins with the language model.
+Pictures become 64 x 64 pixels, sixteen patches of 16 x 16 (72 x 72 on a grid of 12): easy-VQA's are that already, three
+boxes of NLVR's side by side (100 x 400) are squeezed. The tower has no patches to learn first and begins with the
+language model.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from mrl_lab.data.turns import Words
 from mrl_lab.errors import unknown
 from mrl_lab.study.tokens.world import GRID, World
 
-PATCH = 16
+SIDE = 64  # pixels of a picture at the least
 SETS = {  # how each is called, and which of its splits are learnt from and tested on
     "easy_vqa": ("easy-VQA", ("train",), "test"),
     "nlvr": ("NLVR", ("dev", "test"), "hidden"),
 }
 
 
-def elsewhere(name: str, train: int, test: int) -> World:
+def elsewhere(name: str, train: int, test: int, grid: int = GRID) -> World:
     """Return a set's first ``train`` and ``test`` pictures with all their questions; a tenth of ``train`` validates.
 
     All words of all questions are in the vocabulary, since a sentence of NLVR's is in one split only.
@@ -36,12 +37,12 @@ def elsewhere(name: str, train: int, test: int) -> World:
     splits = questions(name)
     words = Words(text for asked in splits.values() for text in [*asked.questions, *asked.answers])
     known = joined([splits[part] for part in learnt])
-    n = min(train, len(known.images))
+    n, patch = min(train, len(known.images)), -(-SIDE // grid)
     rows = {"train": (known, 0, n - n // 10), "validation": (known, n - n // 10, n), "test": (splits[tested], 0, test)}
-    made = {part: some(*place) for part, place in rows.items()}
+    made = {part: some(*place, side=grid * patch) for part, place in rows.items()}
     sorts = {part: [f"{called}, {sort(answer)}" for answer in asked.answers] for part, asked in made.items()}
-    key = {"questions": name, "files": places.ensure(name).sha256, "train": train, "test": test}
-    return World(**made, words=words, key=key, sorts=sorts, patch=PATCH)
+    key = {"questions": name, "files": places.ensure(name).sha256, "train": train, "test": test, "grid": grid}
+    return World(**made, words=words, key=key, sorts=sorts, patch=patch, grid=grid)
 
 
 def sort(answer: str) -> str:
@@ -60,9 +61,8 @@ def joined(several: list[Questions]) -> Questions:
     )
 
 
-def some(asked: Questions, begin: int, end: int) -> Questions:
-    """Return the pictures from ``begin`` up to ``end``, as 64 x 64 pixels, and all questions about them."""
-    side = GRID * PATCH
+def some(asked: Questions, begin: int, end: int, side: int = SIDE) -> Questions:
+    """Return the pictures from ``begin`` up to ``end``, as ``side`` x ``side`` pixels, and all questions about them."""
     images = asked.images[begin:end]
     if images.shape[-2:] != (side, side):
         images = interpolate(images.float(), (side, side), mode="bilinear", antialias=True).round().byte()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mrl_lab import oracle
 from mrl_lab.methods.m3 import M3
-from mrl_lab.study.tokens.world import SCALES, World
+from mrl_lab.study.tokens.world import World
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ def of(model: M3, world: World, questions: Sequence[int]) -> list[Told]:
     """Return some test questions by their numbers, answered greedily at every scale."""
     turns, test = world.turns("test"), world.test
     images, ids, mask = turns.prompts(torch.tensor(questions))
-    said = {t: model.generate(images, ids, t, mask=mask, max_new_tokens=4).tolist() for t in SCALES}
+    said = {t: model.generate(images, ids, t, mask=mask, max_new_tokens=4).tolist() for t in world.scales}
     return [
-        Told(images[i], test.questions[q], test.answers[q], {t: world.words.decode(said[t][i]) for t in SCALES})
+        Told(images[i], test.questions[q], test.answers[q], {t: world.words.decode(said[t][i]) for t in world.scales})
         for i, q in enumerate(questions)
     ]
 
@@ -66,7 +66,7 @@ def averaged(image: Tensor, t: int) -> Tensor:
 
 def sufficient(right: Tensor, world: World) -> pd.DataFrame:
     """Return, by kind (rows), per cent of questions for which each scale is the smallest that is right, or none is."""
-    columns = [*(f"{t}" for t in SCALES), "none"]
+    columns = [*(f"{t}" for t in world.scales), "none"]
     return pd.DataFrame(
         {k: oracle.first_correct(right[:, world.of_kind(k)]).tolist() for k in world.kinds}, index=columns
     ).T

@@ -19,10 +19,19 @@ from mrl_lab.encoders.llava import Llava
 from mrl_lab.errors import unknown
 from mrl_lab.lab import Recipe
 from mrl_lab.methods.m3 import M3
-from mrl_lab.study.tokens.world import GRID, SCALES, World, covered
+from mrl_lab.study.tokens.world import GRID, GRIDS, World, covered
 
 TOWERS = ("what", "what and where", "nothing")
 TUNED = Recipe(lr=1e-3, batch=96, weight_decay=0.01, clip=1.0)  # rows are questions; steps are the notebook's
+
+
+@dataclass(frozen=True)
+class Body:
+    """How large a LLaVA is: its width, the blocks of its tower and of its language model."""
+
+    d: int = 64
+    tower: int = 3
+    language: int = 2
 
 
 class Seeing(nn.Module):
@@ -44,15 +53,16 @@ class Tower:
     """A tower that learns what covers each patch of the training scenes, and ``where`` if it is to know that too."""
 
     where: bool
+    body: Body = Body()
 
     def build(self, task: World, seed: int) -> Seeing:
         """Return it untrained, inside the LLaVA that it will be a part of."""
         answers = 1 + task.classes * (task.train.grids[0].numel() if self.where else 1)
-        return Seeing(Way((16,)).build(task, seed).llava, answers)
+        return Seeing(Way(task.scales[-1:], body=self.body).build(task, seed).llava, answers)
 
     def rows(self, task: World) -> TensorDataset:
-        """Return scenes (N, C, H, W) and what covers their patches (N, 16)."""
-        return TensorDataset(task.train.images, covered(task.train, task.classes, self.where))
+        """Return scenes (N, C, H, W) and what covers their patches (N, grid^2)."""
+        return TensorDataset(task.train.images, covered(task.train, task.classes, self.where, task.grid))
 
 
 @dataclass(frozen=True)
@@ -64,12 +74,14 @@ class Start:
         knows: what the tower learns of each patch before it meets the language model: "what" covers it (as CLIP, whose
             captions say what there is), "what and where" (and in which cell), or "nothing".
         count: how many starts there are; seeds take them in turn.
+        body: how large the LLaVA is.
     """
 
     tower: Recipe
     base: Recipe
     knows: str = "what"
     count: int = 1
+    body: Body = Body()
 
     def __post_init__(self) -> None:
         if self.knows not in TOWERS:
@@ -77,19 +89,24 @@ class Start:
 
     def weights(self, task: World, seed: int) -> dict[str, Tensor]:
         """Return the weights that a way begins from at this seed."""
-        number, whole = seed % self.count, Way((16,), start=replace(self, count=1))
+        number, whole = seed % self.count, Way(task.scales[-1:], start=replace(self, count=1), body=self.body)
         return lab.trained(whole, task, self.base, number).state_dict()
 
     def seen(self, task: World, number: int) -> dict[str, Tensor]:
         """Return the weights of a LLaVA whose tower has learnt to see."""
-        tower = Tower(self.knows == "what and where")
+        tower = Tower(self.knows == "what and where", self.body)
         return lab.trained(tower, task, self.tower, number).llava.state_dict()
 
 
-def start(tower: int, base: int, count: int = 1, batch: int = 96, **other) -> Start:
-    """Return a start by the steps of its tower (of 128 scenes) and of its LLaVA (of ``batch`` rows)."""
-    alone = Recipe(steps=tower, lr=4e-3, batch=128, clip=1.0)
-    return Start(alone, replace(TUNED, steps=base, lr=2e-3, batch=batch), count=count, **other)
+def start(tower: int, base: int, count: int = 1, batch: int = 96, body: Body | None = None, **other) -> Start:
+    """Return a start by the steps of its tower (of 128 scenes) and of its LLaVA (of ``batch`` rows).
+
+    Rates are those of a width of 64, and fall as it grows.
+    """
+    body = body or Body()
+    alone = Recipe(steps=tower, lr=4e-3 * 64 / body.d, batch=128, clip=1.0)
+    whole = replace(TUNED, steps=base, lr=2e-3 * 64 / body.d, batch=batch)
+    return Start(alone, whole, count=count, body=body, **other)
 
 
 @dataclass(frozen=True)
@@ -98,20 +115,24 @@ class Way:
 
     Attributes:
         begins: what it begins from; the start's own LLaVA, whose ``start`` this is, begins from the tower alone.
+        body: how large it is, as its start.
     """
 
-    scales: tuple[int, ...] = SCALES
+    scales: tuple[int, ...] = GRIDS[GRID]
     random_scale: bool = False
     select: str = "average"
     train_tower: bool = True
     train_language: bool = True
     begins: Start | None = None
     start: Start | None = None
+    body: Body = Body()
 
     def build(self, task: World, seed: int) -> M3:
         """Return it with the weights of its start; without one, with weights drawn by ``seed``."""
         drawn = 0 if self.begins else seed
-        body = llava_weights.build(len(task.words), side=GRID * task.patch, patch=task.patch, seed=drawn)
+        size = {"d": self.body.d, "tower_layers": self.body.tower, "layers": self.body.language}
+        pixels = {"side": task.grid * task.patch, "patch": task.patch}
+        body = llava_weights.build(len(task.words), **pixels, **size, seed=drawn)
         llava = Llava(body, train_tower=self.train_tower, train_language=self.train_language)
         model = M3(llava, self.scales, select=self.select, random_scale=self.random_scale)
         if self.begins:
@@ -121,27 +142,32 @@ class Way:
         return model
 
 
-WAYS = {
-    "M3": Way(),
-    "all tokens": Way((16,)),
-    "separate, 1": Way((1,)),
-    "separate, 4": Way((4,)),
-    "random scale": Way(random_scale=True),
-    "random scale, equal tokens": Way(random_scale=True),
-    "frozen tower": Way(train_tower=False),
-    "frozen language": Way(train_language=False),
-    "M3, spatial": Way(select="spatial"),
-    "M3, first": Way(select="first"),
-    "M3 without 4": Way((1, 16)),
-    "blind": Way((0,)),
-}
+def _every(scales: tuple[int, ...]) -> dict[str, Way]:
+    """Return all ways by name, for numbers of tokens that rise from 1 and 4 to all."""
+    return {
+        "M3": Way(scales),
+        "all tokens": Way(scales[-1:]),
+        "separate, 1": Way((1,)),
+        "separate, 4": Way((4,)),
+        "random scale": Way(scales, random_scale=True),
+        "random scale, equal tokens": Way(scales, random_scale=True),
+        "frozen tower": Way(scales, train_tower=False),
+        "frozen language": Way(scales, train_language=False),
+        "M3, spatial": Way(scales, select="spatial"),
+        "M3, first": Way(scales, select="first"),
+        "M3 without 4": Way(tuple(t for t in scales if t != 4)),
+        "blind": Way((0,)),
+    }
+
+
+WAYS = _every(GRIDS[GRID])
 LONGER = {"random scale, equal tokens": 3}  # times the steps of all others
 TRIED = ("M3", "all tokens", "random scale")  # whose rates are chosen; the others take that of their like
 
 
-def ways(names: list[str], begins: Start) -> dict[str, Way]:
-    """Return ways by name, all of which begin from one start."""
-    return {name: replace(WAYS[name], begins=begins) for name in names}
+def ways(names: list[str], begins: Start, grid: int = GRID) -> dict[str, Way]:
+    """Return ways by name for a grid of tokens, all of which begin from one start."""
+    return {name: replace(_every(GRIDS[grid])[name], begins=begins, body=begins.body) for name in names}
 
 
 def recipes(names: list[str], chosen: dict[str, Recipe], base: Recipe) -> dict[str, Recipe]:

@@ -20,13 +20,14 @@ from mrl_lab.data.asking import KINDS
 from mrl_lab.data.questions import Questions
 from mrl_lab.data.scenes import Scenes, scenes
 from mrl_lab.data.turns import Turns, Words, best_blind
+from mrl_lab.device import choose
 
 if TYPE_CHECKING:
     from mrl_lab.methods.m3 import M3
 
-SCALES = (1, 4, 16)  # numbers of visual tokens that are asked with
+GRIDS = {4: (1, 4, 16), 12: (1, 4, 36, 144)}  # visual tokens a side, and the numbers of tokens that are asked with
 ASKED = ("count", "more", *3 * ("cell",), "list")  # a scene's questions: cells thrice, since they are the hard ones
-GRID, PATCH, THING = 4, 7, 13  # visual tokens a side, pixels of each, pixels of a thing
+GRID, PATCH, THING = 4, 7, 13 / 28  # visual tokens a side, pixels of each, side of a thing as a share of the picture's
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class World:
 
     Attributes:
         sorts: by split, the kind of each question.
-        patch: pixels of the side of a visual token; all pictures are ``GRID`` of them wide and high.
+        patch: pixels of the side of a visual token. grid: visual tokens a side, one of :data:`GRIDS`.
         classes: of the things in scenes; 0 where pictures are not scenes.
         talk: train on rows of a picture and all its questions. Alone, as at test, a question always begins right after
             the picture, and the language model may learn to find a token by its distance.
@@ -48,8 +49,14 @@ class World:
     key: dict
     sorts: dict[str, list[str]] = field(repr=False)
     patch: int = PATCH
+    grid: int = GRID
     classes: int = 0
     talk: bool = False
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Numbers of visual tokens that are asked with, rising to all."""
+        return GRIDS[self.grid]
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -66,7 +73,7 @@ class World:
         On validation questions, what rates are chosen by: "own scales", at those that the module learns, and "cell, 4
         tokens", of the dense kind, where there is one.
         """
-        scales = (0,) if module.scales == (0,) else SCALES
+        scales = (0,) if module.scales == (0,) else self.scales
         rows = self.shares(answers(module, self, scales, part=split)["right"], scales, split)
         if split != "validation":
             return score.table(rows)
@@ -103,30 +110,36 @@ def answers(model: M3, asked: World, scales: Sequence[int], select: str = "", pa
 
     ``select`` other than the model's own drops tokens at inference only.
     """
-    turns = asked.turns(part)
-    found = [model.answers(*turns[i], scales, select) for i in torch.arange(len(turns)).split(512)]
-    columns = {"right": lambda a: a.right.to(torch.uint8), "sure": lambda a: a.sure}
+    turns, device = asked.turns(part), choose().device
+    model.to(device)
+    rows = ([tensor.to(device) for tensor in turns[i]] for i in torch.arange(len(turns)).split(512))
+    found = [model.answers(*some, scales, select) for some in rows]
+    model.cpu()
+    columns = {"right": lambda a: a.right.to(torch.uint8).cpu(), "sure": lambda a: a.sure.cpu()}
     return {name: torch.stack([torch.cat([of(f[t]) for f in found]) for t in scales]) for name, of in columns.items()}
 
 
-def world(data: Labelled, train: int, test: int, validation: int = 400, talk: bool = False) -> World:
-    """Return scenes of ``data``'s pictures, 2 x 2 cells on 28 x 28 pixels, up to ``len(ASKED)`` questions each."""
-    counts = {"train": train, "validation": validation, "test": test}
-    made = scenes(data, **counts, side=GRID * PATCH, thing=THING, kinds=ASKED)
+def world(data: Labelled, train: int, test: int, validation: int = 400, talk: bool = False, grid: int = GRID) -> World:
+    """Return scenes of ``data``'s pictures, 2 x 2 cells, with up to ``len(ASKED)`` questions each.
+
+    ``grid`` patches are a side; things grow with the picture, so that on a finer grid more tokens cover each.
+    """
+    counts, side = {"train": train, "validation": validation, "test": test}, grid * PATCH
+    made = scenes(data, **counts, side=side, thing=round(THING * side), kinds=ASKED)
     words = Words([*made["train"].questions, *made["train"].answers])
-    key = {"things": data.key, **counts, "asked": ASKED, "talk": talk}
+    key = {"things": data.key, **counts, "asked": ASKED, "talk": talk, "grid": grid}
     sorts = {part: some.kinds for part, some in made.items()}
-    return World(**made, words=words, key=key, sorts=sorts, classes=len(data.classes), talk=talk)
+    return World(**made, words=words, key=key, sorts=sorts, grid=grid, classes=len(data.classes), talk=talk)
 
 
-def covered(asked: Scenes, classes: int, where: bool = False) -> Tensor:
-    """Return what covers the middle of each token's patch (N, 16): 0 nothing, else 1 + class.
+def covered(asked: Scenes, classes: int, where: bool = False, grid: int = GRID) -> Tensor:
+    """Return what covers the middle of each token's patch (N, grid^2): 0 nothing, else 1 + class.
 
     ``where`` adds classes * cell, so that which of the cells it is has to be said too.
     """
-    middle = torch.arange(GRID) * PATCH + PATCH // 2
+    middle, thing = torch.arange(grid) * PATCH + PATCH // 2, round(THING * grid * PATCH)
     begins = asked.corners[:, :, None]  # (N, 2, 1, cells)
-    inside = ((middle[:, None] >= begins) & (middle[:, None] < begins + THING)).double()  # (N, 2, tokens, cells)
+    inside = ((middle[:, None] >= begins) & (middle[:, None] < begins + thing)).double()  # (N, 2, tokens, cells)
     cells = asked.grids.shape[1]
     number = torch.arange(cells * cells).view(cells, cells) * where
     code = (1 + asked.grids + classes * number) * (asked.grids >= 0)
