@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from mrl_lab import clock, search
+from mrl_lab import clock, schema, search
 from mrl_lab.cuts import unit_prefix
 from mrl_lab.errors import RequestError
 from mrl_lab.search import ondisk
@@ -174,6 +174,7 @@ def test_what_is_measured_is_told_and_nothing_stays_on_the_disk(own_cache):
     at = found.set_index("metric").value
     assert at["GB in memory"] >= at["GB in memory before"] > 0.05
     assert at["bytes a row"] > 2 * 16 + 2 * 4 + 8
+    found.astype(schema.SCORES)  # as it is saved
     assert set(found.n) == {2000}
     assert set(found.dim) == {4}
     assert not list(disk.files.cache_folder().glob("larger-than-memory-*"))

@@ -168,7 +168,7 @@ def _told(quest: Quest, side: str, walk: Walk, half: Half) -> list[dict]:
     """Rows of a walk's setting, what it finds, and what it looks at."""
     m, d = walk.graph.index.d, quest.z.shape[1]
     distances, hops = _steps(walk, half.z)
-    flops = distances * m + (walk.length * d if m < d else 0)
+    flops = round(distances * m) + (walk.length * d if m < d else 0)
     recall = half.recall(walk.search(half.z)[1])[-1].item()
     told = {"links": walk.graph.links, "ef": walk.ef, "length": walk.length, "distances": distances, "hops": hops}
     rows = [quest.row(side, m, metric, value) for metric, value in told.items()]
