@@ -27,7 +27,14 @@ def browser():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Mark the tests that read the folder of data; take them out, counted, where there is none."""
+    """Mark the tests that read the folder of data; take them out, counted, where there is none.
+
+    Those of a card's path through long notebooks run where they are asked for: ``-m card``.
+    """
+    if "card" not in config.option.markexpr:
+        cards = [item for item in items if item.get_closest_marker("card")]
+        items[:] = [item for item in items if item not in cards]
+        config.hook.pytest_deselected(items=cards)
     outer = [item for item in items if "shared" in getattr(item, "fixturenames", ())]
     for item in outer:
         item.add_marker("data")
