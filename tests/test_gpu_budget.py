@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from mrl_lab import lab, memory, train
-from mrl_lab.data import catalogue, load
+from mrl_lab.data import load, places
 from mrl_lab.methods.adaptor import Adaptor
 from mrl_lab.report import notebooks
 from mrl_lab.schema import CLAIMS, SCORES
@@ -72,8 +72,9 @@ def needed(folder: Path) -> dict[str, str]:
     if "MRL_LAB_DATA" not in os.environ:
         return {}
     asked = {one for name in NAMES for one in notebooks.read(ROOT / "notebooks" / f"{name}.ipynb").needs["gpu"]}
-    for source in (catalogue.find(one).folder for one in asked):
-        (folder / source).symlink_to(Path(os.environ["MRL_LAB_DATA"]).absolute() / source)
+    for found in map(places.ensure, sorted(asked)):  # from the folder of data, or into the lab's cache
+        if found.place == places.GIVEN:
+            (folder / found.folder.name).symlink_to(found.folder.absolute())
     return {"MRL_LAB_DATA": str(folder), "MRL_LAB_OFFLINE": "1"}
 
 
