@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from small_runs import LEDGER, SCORES, write
 
@@ -114,6 +115,19 @@ def test_without_a_clone_there_is_no_readme_to_write(monkeypatch):
 
 
 # ------------------------------------------------------------------------------------- the committed files
+
+
+def test_figures_in_the_sentences_below_the_headlines_are_those_of_the_pages_that_judge():
+    told = re.findall(r"(−?[\d.]+) \[(−?[\d.]+), (−?[\d.]+)\]", TEXT.partition("<!-- /headlines -->")[2])
+    tables = [pd.read_csv(folder / "claims.csv") for folder in readme.judging(ROOT / "reports").values()]
+    known = pd.concat(tables)[["ours", "low", "high"]].itertuples(index=False)
+    known = [tuple(row) for row in known]
+    assert len(told) >= 12
+    for figures in told:
+        asked = [float(one.replace("−", "-")) for one in figures]
+        digits = [len(one.partition(".")[2]) for one in figures]
+        near = [all(abs(a - b) <= 0.51 * 10**-n for a, b, n in zip(asked, row, digits, strict=True)) for row in known]
+        assert any(near), figures
 
 
 def test_tables_pages_and_history_are_those_of_the_published_files():
