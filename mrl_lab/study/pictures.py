@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -31,7 +31,7 @@ class Pictures:
 
     data: Labelled
     sizes: tuple[int, ...] = ()
-    channels: tuple[int, int] = CHANNELS
+    channels: tuple[int, int] = field(default=CHANNELS, kw_only=True)
 
     @property
     def key(self) -> dict:
