@@ -1,6 +1,5 @@
 """The command line where its output goes nowhere or its docstrings are gone: no traceback, no lost run."""
 
-import os
 import subprocess
 import sys
 
@@ -67,7 +66,6 @@ def test_what_else_took_the_place_of_a_stream_stays(capsys):
     assert (sys.stdout, sys.stderr) == before
 
 
-@pytest.mark.skipif(os.name != "posix", reason="file descriptors")
 def test_a_file_opened_later_does_not_get_the_number_of_a_closed_stream(folder):
     code = (
         "from mrl_lab.report import streams; streams.steady(); f = open('/dev/null'); assert f.fileno() > 2, f.fileno()"
