@@ -354,23 +354,29 @@ def _merged(spans: Iterable[Span]) -> list[Span]:
 # ------------------------------------------------------------------------------------------ beside a page
 
 
-def keep_rows(folder: Path) -> None:
+def keep_rows(folder: Path, to: Path | None = None) -> None:
     """Write all tidy tables that the run in ``folder`` used into its rows.csv, with their keys and when each was made.
 
     They are what its training came to, and small: with them a run goes on where the cache is gone.
+
+    Args:
+        to: where they are written instead, behind those that stand there already.
     """
     import pandas as pd
 
-    kept = []
-    for used in {one["key"]: one for one in _used(folder)}.values():
-        file = (files.cache_folder() / "results" / used["key"]).with_suffix(".parquet")
-        table = pd.read_parquet(file) if file.is_file() else pd.DataFrame()
+    file = (to or folder) / ROWS
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    kept = dict(list(_parsed(text).groupby("key", sort=False))) if text else {}
+    for used in _used(folder):
+        cached = (files.cache_folder() / "results" / used["key"]).with_suffix(".parquet")
+        table = pd.read_parquet(cached) if used["key"] not in kept and cached.is_file() else pd.DataFrame()
         if list(table.columns) == list(schema.SCORES) and len(table):
             table.insert(0, "made", [json.dumps(used["made"]), *[""] * (len(table) - 1)])
             table.insert(0, "key", used["key"])
-            kept.append(table)
+            kept[used["key"]] = table
     if kept:
-        files.write(folder / ROWS, pd.concat(kept).to_csv(index=False).encode())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.write(file, pd.concat(kept.values()).to_csv(index=False).encode())
 
 
 def _restored(entry: Path, settings: dict) -> T | None:
@@ -389,7 +395,7 @@ def _restored(entry: Path, settings: dict) -> T | None:
 
 @cache
 def _beside_pages() -> list[str]:
-    """Return what stands in rows.csv of each published run."""
+    """Return what stands in rows.csv of each published run, and of each that was stopped."""
     root = source.checkout()
     return [file.read_text(encoding="utf-8") for file in sorted(root.glob(f"reports/*/*/{ROWS}"))] if root else []
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from small_notebooks import PATIENCE, alive, command, environment, wait_until, write
 
@@ -92,3 +93,36 @@ def test_two_runs_into_one_folder_share_the_work(tmp_path):
     assert any("waiting for that one" in text for text in texts)
     assert sum(text.count("done already") for text in texts) == 2
     assert half_written(tmp_path) == []
+
+
+# A table that took 700 seconds as a clock shows them, and another training that goes on.
+LONG = """\
+import json, os, pathlib, time
+from mrl_lab import runs, score
+table = score.table([{"method": "MRL", "seed": 100, "dim": 8, "metric": "top1", "value": 1 / 3}])
+runs.remember({"a": NAME}, lambda: table)
+used = pathlib.Path(os.environ["MRL_LAB_RUN"], runs.USED)
+used.write_text(json.dumps(json.loads(used.read_text()) | {"made": [[0, LASTED]]}))
+with open(os.environ["MARKS"], "a") as marks:
+    marks.write(f"{NAME} {os.getpid()} {os.getppid()}\\n")
+time.sleep(SECONDS)"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lasted", "kept"), [(700, [1 / 3]), (500, [])])
+def test_a_long_run_that_is_stopped_leaves_what_it_has_come_to_until_it_is_done(tmp_path, lasted, kept):
+    place = tmp_path / "out" / "00_long"
+
+    def run(seconds: float) -> subprocess.Popen:
+        said = f"NAME, SECONDS, LASTED = 'long', {seconds}, {lasted}"
+        write(tmp_path / "notebooks", "00_long", said, LONG)
+        return start(tmp_path)
+
+    stopped = run(60)
+    wait_until(lambda: len(marks(tmp_path)) == 1)
+    stopped.send_signal(signal.SIGINT)
+    stopped.communicate(timeout=PATIENCE)
+    assert [value for file in place.glob("*.stopped/rows.csv") for value in pd.read_csv(file)["value"]] == kept
+    assert half_written(tmp_path) == []
+    assert run(0).wait(PATIENCE) == 0
+    assert [f.name for f in place.iterdir()] == ["seconds"], "the finished run has these rows beside its page"

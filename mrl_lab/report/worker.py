@@ -8,6 +8,7 @@ lock, and one rename makes it visible::
     DIR/.running/NAME--TAG.lock     held while the job runs; the system frees it when the process ends
     DIR/.running/NAME--TAG/PID/     where the job writes; ipython/ beside it is the kernel's own
     DIR/NAME/TAG/                   where it goes; TAG.failed/ when a cell failed
+    DIR/NAME/TAG.stopped/rows.csv   what the training of a long run came to that was stopped, until it is done
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mrl_lab import runs
 from mrl_lab.report import record
 
 Tell = Callable[..., None]
+WORTH = 600.0  # seconds of computing from which what a stopped run has come to is kept
 
 
 class Orphan:
@@ -109,6 +112,7 @@ def _run(job: dict, running: Path, place: Path, orphan: Orphan, tell: Tell) -> N
     start = datetime.now(UTC)
     work = running / str(os.getpid())
     orphan.undo.append(lambda: shutil.rmtree(running, ignore_errors=True))
+    orphan.undo.append(lambda: leave_rows(work, place))
     work.mkdir(parents=True)
     os.environ["MRL_LAB_RUN"] = str(work)
     process = kernel.start(running / "ipython")
@@ -142,6 +146,17 @@ def _keep(work: Path, job: dict, start: datetime, failure: object) -> str:
 # ----------------------------------------------------------------------------------------- putting in place
 
 
+def leave_rows(work: Path, place: Path) -> None:
+    """Keep beside ``place`` what a stopped run has come to, if that took long: with it, it goes on elsewhere."""
+    with suppress(OSError, ValueError):
+        if sum(runs.spent(work, time.time())) >= WORTH:
+            runs.keep_rows(work, _stopped(place))
+
+
+def _stopped(place: Path) -> Path:
+    return place.with_name(place.name + ".stopped")
+
+
 def publish(work: Path, place: Path, running: Path, failed: bool) -> None:
     """Move a run to its place; a failed one goes beside it and never takes the place of a good one."""
     beside = place.with_name(place.name + ".failed")
@@ -154,6 +169,7 @@ def publish(work: Path, place: Path, running: Path, failed: bool) -> None:
             os.replace(place, running / "previous")
         os.replace(work, place)
         shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(_stopped(place), ignore_errors=True)
     shutil.rmtree(running, ignore_errors=True)
 
 
