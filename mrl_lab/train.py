@@ -169,7 +169,14 @@ def _check(rows: Rows, steps: int, batch: int, lr: float, optimizer: str, schedu
 
 
 def _note(step: int, lr: float, total: Tensor, parts: dict[str, Tensor]) -> dict:
-    return {"step": step, "lr": lr, "total": total.detach()} | {str(name): p.detach() for name, p in parts.items()}
+    """Return a row of the log; on a CPU its losses are numbers at once, on a GPU each look would wait for the card.
+
+    A small tensor that lives on keeps the freed memory around it from being used again: on a CPU 20 MB a step, where a
+    batch of 1,024 is compared with itself at eight sizes, until the training ends.
+    """
+    losses = {"total": total} | {str(name): part for name, part in parts.items()}
+    told = {name: x.item() if x.device.type == "cpu" else x.detach() for name, x in losses.items()}
+    return {"step": step, "lr": lr} | told
 
 
 def _stop_if_not_finite(log: list[dict]) -> None:

@@ -138,6 +138,26 @@ def test_parts_may_differ_from_step_to_step():
     assert history["0"].isna().tolist() == [True, False, True, False]
 
 
+# Rows that are compared with each other at eight sizes: 4 MB a table, and a loss of 4 bytes that the log keeps.
+GROWS = """
+import resource, torch
+from torch.utils.data import TensorDataset
+from mrl_lab.methods.adaptor import Adaptor
+from mrl_lab.train import fit
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peaks = []
+model = Adaptor(torch.eye(16), range(2, 17, 2))
+note = lambda step: peaks.append(peak())
+fit(model, TensorDataset(torch.randn(1024, 16)), steps=40, batch=1024, lr=0.01, after_step=note)
+print(peaks[-1] / peaks[9])
+"""
+
+
+def test_memory_does_not_grow_with_the_steps():
+    told = subprocess.run([sys.executable, "-c", GROWS], check=True, capture_output=True, text=True).stdout
+    assert float(told) < 1.2
+
+
 def test_hook_runs_after_each_update_and_progress_is_short():
     seen, said = [], []
     fit(model(), rows(), steps=55, batch=10, after_step=seen.append, say=said.append)
