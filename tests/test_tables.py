@@ -48,7 +48,8 @@ def test_an_index_that_only_counts_the_rows_goes(index, kept, write):
     ("written", "read"),
     [
         (["14.0000", "8.0000"], ["14", "8"]),
-        (["14.00", "nan"], ["14", "nan"]),
+        (["14.00", "nan"], ["14", "–"]),
+        (["1.5", "NaN", "None", "&lt;NA&gt;"], ["1.5", "–", "–", "–"]),
         (["14.0", "8.0"], ["14.0", "8.0"]),
         (["14.0000", "8.2500"], ["14.0000", "8.2500"]),
         (["0.000", "1.000"], ["0.000", "1.000"]),
@@ -57,7 +58,7 @@ def test_an_index_that_only_counts_the_rows_goes(index, kept, write):
     ],
     ids=", ".join,
 )
-def test_whole_numbers_are_written_as_such_and_measured_ones_keep_their_digits(written, read):
+def test_whole_numbers_are_written_as_such_measured_ones_keep_their_digits_and_a_missing_one_is_a_dash(written, read):
     rows = "".join(f"<tr><td>{number}</td></tr>" for number in written)
     assert [
         row[0] for row in texts(tables.polish(f"<table><thead><tr><th>x</th></tr></thead>{rows}</table>"))[1:]

@@ -1,6 +1,7 @@
 """Tables of a page: text to the left, numbers to the right, verdicts in colour, each in a box that scrolls.
 
 What pandas adds and nobody reads goes: an index that only counts the rows, the zeros of "14.0000" and "0.010000".
+What does not apply, "nan" to pandas, is a dash.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ ROW = re.compile(r"<tr\b.*?</tr>", re.DOTALL)
 CELL = re.compile(r"<(?P<tag>t[hd])\b(?P<attributes>[^>]*)>(?P<content>.*?)</(?P=tag)>", re.DOTALL)
 WHOLE = re.compile(r"([-−]?\d+)\.0{2,}")  # as pandas writes a column of floats
 BIG = re.compile(r"([-−]?\d{4,})\.0+")
+NOTHING = ("nan", "NaN", "None", "&lt;NA&gt;")
 TAIL = re.compile(r"([-−]?\d+)(?:\.0+|(\.\d*[1-9])0+)")
 NUMBER = re.compile(r"\s*([-−+]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|NaN|None|<NA>|–)?\s*")
 
@@ -74,6 +76,8 @@ def _whole(rows: list[str]) -> set[int]:
 
 def _short(cell: re.Match, whole: bool) -> str:
     """Return what a cell says, without idle zeros: in a heading, a column of whole numbers, or beyond a thousand."""
+    if cell["content"] in NOTHING:
+        return "–"
     idle = TAIL if cell["tag"] == "th" else WHOLE if whole else BIG
     found = idle.fullmatch(cell["content"])
     return "".join(filter(None, found.groups())) if found else cell["content"]
