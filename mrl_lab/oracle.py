@@ -61,6 +61,13 @@ def disagreement(answers: Tensor) -> float:
     return (table.sum() / (len(table) * (len(table) - 1))).item()
 
 
+def majority(predicted: Tensor) -> Tensor:
+    """Return the class (N,) that most of predicted (S, N) name; among equals, that of the largest size."""
+    votes = (_matrix(predicted)[:, None] == predicted[None]).sum(1)  # (S, S, N) -> (S, N): who says the same
+    winner = len(votes) - 1 - votes.flip(0).argmax(0)
+    return predicted.gather(0, winner[None])[0]
+
+
 # ----------------------------------------------------------------------------------------- classes
 
 
@@ -70,6 +77,20 @@ def by_class(right: Tensor, y: Tensor, classes: int) -> Tensor:
         raise RequestError(f"{len(y)} labels for {right.shape[1]} items: give one each.")
     members = torch.nn.functional.one_hot(y, classes).double()  # (N, C)
     return right.double() @ members / members.sum(0) * 100  # (S, N) (N, C) -> (S, C)
+
+
+def trends(accuracies: Tensor, slack: float = 2.0) -> list[str]:
+    """Name the trend of each class over rising sizes, from :func:`by_class` (S, C).
+
+    "up" never falls from one size to the next, "down" never rises, "dip" falls by at most ``slack`` points, else
+    "mixed". A class that never changes is "up"; one without items is "mixed".
+    """
+    steps = _matrix(accuracies, least=2).diff(dim=0)  # (S - 1, C)
+    names = []
+    for lowest, highest in zip(steps.amin(0).tolist(), steps.amax(0).tolist(), strict=True):
+        holds = {"up": lowest >= 0, "down": highest <= 0, "dip": lowest >= -slack, "mixed": True}
+        names.append(next(name for name, it_does in holds.items() if it_does))
+    return names
 
 
 def leaves_at(accuracies: Tensor, sizes: Sequence[int], share: float = 0.9) -> Tensor:

@@ -1,4 +1,4 @@
-"""The oracle over sizes, disagreement and classes on tables small enough to count by hand."""
+"""The oracle over sizes, votes and class trends on tables small enough to count by hand."""
 
 import pytest
 import torch
@@ -53,6 +53,13 @@ def test_disagreement_of_sizes():
     assert oracle.disagreement(torch.tensor([[3, 1], [3, 2]])) == pytest.approx(50)  # of predictions too
 
 
+def test_majority_takes_most_votes_and_among_equals_the_largest_size():
+    predicted = torch.tensor([[1, 1, 7, 4, 3], [1, 2, 8, 4, 5], [2, 2, 9, 6, 3], [3, 1, 9, 6, 5]])
+    #             two ones, one-two-two-one, two nines, four-four-six-six, three-five-three-five
+    assert oracle.majority(predicted).tolist() == [1, 1, 9, 6, 5]
+    assert torch.equal(oracle.majority(predicted[:1]), predicted[0])
+
+
 def test_35_accuracy_by_class_averages_to_accuracy_and_leaves_an_empty_class_open():
     y = torch.tensor([0, 0, 1, 1, 1])
     table = oracle.by_class(RIGHT, y, 3)
@@ -62,11 +69,16 @@ def test_35_accuracy_by_class_averages_to_accuracy_and_leaves_an_empty_class_ope
         assert (row[0] * 2 + row[1] * 3).item() / 5 == pytest.approx(score.accuracy(right, torch.ones(5)))
 
 
-FOUND = torch.tensor([[10.0, 30, 50, 90, 20, 40, torch.nan], [20, 90, 49, 80, 90, 40, 5], [30, 89, 60, 70, 50, 40, 5]])
+TREND = torch.tensor([[10.0, 30, 50, 90, 20, 40, torch.nan], [20, 90, 49, 80, 90, 40, 5], [30, 89, 60, 70, 50, 40, 5]])
+
+
+def test_trends_of_classes():
+    assert oracle.trends(TREND, slack=1) == ["up", "dip", "dip", "down", "mixed", "up", "mixed"]
+    assert oracle.trends(TREND, slack=0) == ["up", "mixed", "mixed", "down", "mixed", "up", "mixed"]
 
 
 def test_who_leaves_first():
-    found = oracle.leaves_at(FOUND, SIZES, share=0.9)
+    found = oracle.leaves_at(TREND, SIZES, share=0.9)
     #  10/20/30 is below 27 at 16; 30 below 80 at 8; 50 and 49 below 54 at 16; never below; 20 below 45 at 8; never
     assert found.tolist()[:6] == [16, 8, 16, 0, 8, 0]
 
@@ -78,6 +90,7 @@ def test_who_leaves_first():
         (lambda: oracle.gain(RIGHT[:, :0]), "1 item"),
         (lambda: oracle.first_correct(RIGHT[:0]), "at least 1 row"),
         (lambda: oracle.disagreement(RIGHT[:1]), "at least 2 row"),
+        (lambda: oracle.trends(TREND[:1]), "at least 2 row"),
         (lambda: oracle.by_class(RIGHT, torch.zeros(4).long(), 3), "4 labels for 5 items"),
     ],
 )

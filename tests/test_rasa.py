@@ -229,9 +229,11 @@ def test_places_are_still_told_by_their_means_until_these_are_subtracted():
     offsets = rasa.position_offsets(train)
     assert rasa.position_offsets(train - offsets).abs().max() < 1e-9
     assert offsets.mean(0).abs().max() < 1e-9, "the mean of all stays"
-    removal = rasa.leace(train, GRID)
+    removal, directions = rasa.leace(train, GRID), rasa.remove_offset_directions(train, 3)
     left = rasa.position_offsets(removal(test)).norm()
     assert left > 3 * rasa.position_offsets(test - offsets).norm()
+    assert rank(directions) == D - 3
+    assert rasa.position_offsets(directions(test)).norm() < left / 3
 
 
 # ------------------------------------------------------------------------------------------- folding
@@ -243,6 +245,16 @@ def test_49_folding_into_the_next_layer_gives_the_same(z, trained, bias):
     layer = nn.Linear(D, 5, bias=bias, dtype=torch.float64)
     for removal in (trained[True][-1], trained[False][-1], rasa.leace(z, GRID)):
         assert torch.allclose(removal.fold(layer)(z), layer(removal(z)), atol=1e-9)
+
+
+def test_49_folding_into_a_norm_needs_a_full_matrix(z, trained):
+    torch.manual_seed(0)
+    norm = nn.LayerNorm(D, dtype=torch.float64)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    for removal in (trained[True][-1], rasa.leace(z, GRID)):
+        assert torch.allclose(removal.fold_norm(norm)(z), removal(norm(z)), atol=1e-9)
+        assert not torch.allclose(norm(removal(z)), removal(norm(z)), atol=0.05), "L before the norm is another map"
 
 
 def test_46_closed_forms_work_on_float32_features_too(z, held_out):

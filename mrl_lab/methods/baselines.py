@@ -269,6 +269,11 @@ class PartlyFrozen(nn.Module):
         self.model = model
         self._frozen = tuple(frozen)  # a tuple, so that these are not registered a second time
 
+    @property
+    def trainable(self) -> int:
+        """Number of parameters that training may change."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
     def train(self, mode: bool = True) -> PartlyFrozen:
         super().train(mode)
         for block in self._frozen:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
 from mrl_lab.errors import RequestError
 
@@ -93,9 +94,29 @@ class LinearMap:
         """Return a layer that gives on z what ``layer`` gives on L z + b: W' = W L, c' = W b + c, at no cost."""
         weight = layer.weight.detach().cpu().double()
         bias = weight @ self.bias + (0 if layer.bias is None else layer.bias.detach().cpu().double())
-        folded = nn.Linear(weight.shape[1], weight.shape[0], dtype=layer.weight.dtype)
-        folded.load_state_dict({"weight": weight @ self.matrix, "bias": bias})
-        return folded
+        return _filled(weight @ self.matrix, bias, layer.weight.dtype)
+
+    def fold_norm(self, norm: nn.LayerNorm) -> FullNorm:
+        """Return a norm that gives L norm(x) + b; its gain is a full matrix, for none on the diagonal could."""
+        gain, shift = (p.detach().cpu().double() for p in (norm.weight, norm.bias))
+        return FullNorm(_filled(self.matrix * gain, self.matrix @ shift + self.bias, norm.weight.dtype), norm.eps)
+
+
+def _filled(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    return layer
+
+
+class FullNorm(nn.Module):
+    """(x - mean) / std over the last axis, then a linear layer in place of LayerNorm's gain and shift."""
+
+    def __init__(self, linear: nn.Linear, eps: float) -> None:
+        super().__init__()
+        self.linear, self.eps = linear, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(layer_norm(x, x.shape[-1:], eps=self.eps))
 
 
 def without(directions: Tensor) -> LinearMap:
@@ -251,6 +272,11 @@ def position_offsets(z: Tensor) -> Tensor:
 def remove_cross_covariance(z: Tensor, grid: tuple[int, int]) -> LinearMap:
     """Return the projection of rank D - 2 after which no affine predictor finds row or column on z (n, t, D)."""
     return without(cross_covariance(z, grid).T)
+
+
+def remove_offset_directions(z: Tensor, k: int) -> LinearMap:
+    """Return the projection without the ``k`` main directions of :func:`position_offsets`."""
+    return without(torch.linalg.svd(position_offsets(z), full_matrices=False)[2][:k])
 
 
 def leace(z: Tensor, grid: tuple[int, int]) -> LinearMap:
