@@ -367,13 +367,14 @@ def keep_rows(folder: Path, to: Path | None = None) -> None:
     file = (to or folder) / ROWS
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     kept = dict(list(_parsed(text).groupby("key", sort=False))) if text else {}
-    for used in _used(folder):
-        cached = (files.cache_folder() / "results" / used["key"]).with_suffix(".parquet")
-        table = pd.read_parquet(cached) if used["key"] not in kept and cached.is_file() else pd.DataFrame()
+    used = {one["key"]: one["made"] for one in _used(folder)}
+    for key in [key for key in used if key not in kept]:  # in the order in which they were used
+        cached = (files.cache_folder() / "results" / key).with_suffix(".parquet")
+        table = pd.read_parquet(cached) if cached.is_file() else pd.DataFrame()
         if list(table.columns) == list(schema.SCORES) and len(table):
-            table.insert(0, "made", [json.dumps(used["made"]), *[""] * (len(table) - 1)])
-            table.insert(0, "key", used["key"])
-            kept[used["key"]] = table
+            table.insert(0, "made", [json.dumps(used[key]), *[""] * (len(table) - 1)])
+            table.insert(0, "key", key)
+            kept[key] = table
     if kept:
         file.parent.mkdir(parents=True, exist_ok=True)
         files.write(file, pd.concat(kept.values()).to_csv(index=False).encode())

@@ -24,7 +24,7 @@ from mrl_lab.report import record
 if TYPE_CHECKING:  # a cluster's workers go without what a request needs
     from mrl_lab.report.jobs import Job
 
-PATIENCE = 10.0  # seconds that a process gets to end by itself
+PATIENCE = 60.0  # seconds that a process gets to end by itself; what a long run has come to takes some to write
 LAST = ("done", "already", "failed")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # OpenMP's threads wait for each other in a loop, 300,000 times round unless told otherwise. With another busy program
