@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from browser import assert_page_works
@@ -102,3 +103,14 @@ def test_a_model_is_fine_tuned_on_triplets_of_one_s_own_before_it_is_cut(tmp_pat
     left = SentenceTransformer(str(folder / "model"), device="cpu")
     assert left.encode(["a dog runs"]).shape == (1, kept["dim"])
     assert "Trained for this cut: 2DMSE, 8 steps on 36 rows of mine.csv" in (folder / "model" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_very_large_collection_is_asked_fewer_questions_in_its_budget_s_time(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((50_000, 16)).astype("float16")
+    np.save(tmp_path / "mine.npy", rows)
+    command = [sys.executable, "-m", "mrl_lab", "run", "08", "-p", "vectors", str(tmp_path / "mine.npy")]
+    ran = subprocess.run([*command, "--out", str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (scores,) = (tmp_path / "out").rglob("scores.csv")
+    assert set(pd.read_csv(scores).n) == {200}, "10,000,000 pairs for each way at `seconds`, not 300 questions"
