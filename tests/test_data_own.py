@@ -277,6 +277,44 @@ def test_lists_written_as_text_are_read(text):
     assert torch.allclose(own.vectors("mine.csv").z, torch.from_numpy(VECTORS), atol=1e-6)
 
 
+def beside_lists(**columns) -> pd.DataFrame:
+    """As public sets of passages have them: vectors under a name of their own, and counts beside them."""
+    return pd.DataFrame({"id": range(7, 7 + N), "text": "a text", "views": 2.5, "emb": list(VECTORS)} | columns)
+
+
+@pytest.mark.parametrize("name", ["emb", "vector", "Vectors", "sentence_embedding"])
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
+def test_the_only_column_of_lists_is_the_vectors_whatever_it_is_called(kind, name):
+    frame = beside_lists().rename(columns={"emb": name})
+    match kind:
+        case "parquet":
+            frame.to_parquet("mine.parquet")
+        case "jsonl":
+            frame.to_json("mine.jsonl", orient="records", lines=True, double_precision=15)
+        case "csv":
+            frame.assign(**{name: [str(row) for row in VECTORS.tolist()]}).to_csv("mine.csv", index=False)
+    with pytest.warns(UserWarning, match=rf"vectors: views \(beside the lists of {name}\)\."):
+        mine = own.vectors(f"mine.{kind}")
+    assert torch.allclose(mine.z, torch.from_numpy(VECTORS).float(), atol=1e-6)
+    assert mine.ids[:2] == ("7", "8")
+
+
+@pytest.mark.parametrize("second", ["title_emb", "d0"])
+def test_which_of_several_columns_is_meant_is_not_guessed(second):
+    columns = {"title_emb": list(VECTORS)} if second == "title_emb" else {"d0": 1.0, "d1": 2.0}
+    beside_lists(**columns).to_parquet("mine.parquet")
+    with pytest.raises(RequestError, match=f"'emb' and '{second}': keep the one that is meant"):
+        own.vectors("mine.parquet")
+
+
+def test_the_only_array_of_rows_is_taken_whatever_it_is_called():
+    np.savez("mine.npz", VECTORS)  # arr_0
+    assert torch.equal(own.vectors("mine.npz").z, torch.from_numpy(VECTORS))
+    np.savez("mine.npz", VECTORS, VECTORS)
+    with pytest.raises(RequestError, match="it has arr_0, arr_1"):
+        own.vectors("mine.npz")
+
+
 @pytest.mark.parametrize(
     "broken", ["[0.1, 0.2]", "[0.1 ... 0.2]", "nothing", "", [0.1], [0.1] * 5 + [None], None, 3.0, {}]
 )

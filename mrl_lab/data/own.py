@@ -1,11 +1,12 @@
 """Your own pictures or vectors: ``.npy``, ``.npz``, ``.parquet``, ``.csv``, ``.jsonl``, checked first.
 
 ==========================  ==========================================================================
-``.npz``                    arrays ``images``, ``embeddings`` or ``x``; if any, ``labels`` or ``y``, ``ids``, and
-                            ``classes`` (names)
+``.npz``                    arrays ``images``, ``embeddings`` or ``x``, or the only one with more than one axis; if any,
+                            ``labels`` or ``y``, ``ids``, and ``classes`` (names)
 ``.npy``                    the rows; labels, if any, in ``NAME.labels.npy`` beside it
-``.parquet .csv .jsonl``    the rows as lists in a column ``embedding`` (or ``x``), else one column a dim: d0, d1, ...;
-                            if any, a column ``label`` (or ``labels``, ``y``) and ``id`` (:mod:`mrl_lab.data.tables`)
+``.parquet .csv .jsonl``    the rows as lists in a column ``embedding`` (or ``x``), or in the only one that holds lists
+                            of numbers; else one column a dim: d0, d1, ...; if any, a column ``label`` (or ``labels``,
+                            ``y``) and ``id`` (:mod:`mrl_lab.data.tables`)
 ==========================  ==========================================================================
 
 Vectors are (N, f); pictures (N, H, W), (N, C, H, W) or (N, H, W, C) of bytes 0..255 or numbers 0..1. :func:`vectors`
@@ -147,11 +148,12 @@ def _beside(path: Path, what: str) -> Path:
 
 def _npz(path: Path) -> Read:
     with np.load(path, allow_pickle=False) as arrays:
-        rows = _one(path, arrays, ROWS)
-        if rows is None:
+        known = _one(path, arrays, ROWS)
+        able = [known] if known else [name for name in arrays if arrays[name].ndim > 1]
+        if len(able) != 1:
             raise RequestError(f"{path} has no {' or '.join(ROWS)}; it has {', '.join(arrays)}.")
         others = (_one(path, arrays, names) for names in (LABELS, IDS, ("classes",)))
-        return Read(arrays[rows], *(None if name is None else arrays[name] for name in others))
+        return Read(arrays[able[0]], *(None if name is None else arrays[name] for name in others))
 
 
 def _one(path: Path, have: Iterable[str], allowed: tuple[str, ...]) -> str | None:

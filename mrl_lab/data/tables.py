@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,12 @@ def read(path: Path) -> Read:
         raise RequestError(f"{path} has no rows.")
     labels, ids = named(table, LABELS), named(table, IDS)
     listed = [name for name in named(table, ROWS) if table[name].dtype.kind not in "iuf"]
+    listed = listed or _unnamed(table.drop(columns=[*labels, *ids]))
     if listed:
-        rows, left_out = _lists(path, table[single(path, listed)]), {}
+        chosen = single(path, listed)
+        others = table.drop(columns=[*labels, *ids, chosen])
+        numbers = [name for name in others if _is_number(others[name].iloc[0])]
+        rows, left_out = _lists(path, table[chosen]), dict.fromkeys(numbers, f"beside the lists of {chosen}")
     else:
         rows, left_out = _numbers(path, table.drop(columns=[*labels, *ids]))
         left_out |= dict.fromkeys(ids[1:], "names of rows, as is " + (ids[0] if ids else ""))
@@ -140,6 +145,27 @@ def single(path: Path, names: list[str]) -> str | None:
 def _cells(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
     """The cells of a column as written, None where there is none."""
     return None if name is None else table[name].to_numpy(object, na_value=None)
+
+
+def _unnamed(table: pd.DataFrame) -> list[str]:
+    """Return the columns of lists of numbers, whatever they are called; and of dims a column each, the first.
+
+    More than one can be the rows, and which is meant is not guessed: counts of something beside a list of 768 numbers
+    are no dims, but numbered columns may be.
+    """
+    listed = [name for name in table if _is_list(table[name].iloc[0])]
+    stems = [_stem(name) for name in table]
+    numbered = [name for name, stem in zip(table, stems, strict=True) if stem is not None and stems.count(stem) > 1]
+    return listed and [*listed, *numbered[:1]]
+
+
+def _is_list(cell: object) -> bool:
+    text = isinstance(cell, str) and not cell.lstrip().startswith("[")
+    return not text and _list(cell) is not None
+
+
+def _is_number(cell: object) -> bool:
+    return isinstance(cell, Number) and not isinstance(cell, bool)
 
 
 def _lists(path: Path, column: pd.Series) -> np.ndarray:
