@@ -1,7 +1,6 @@
 """Sentence encoders: states of all layers, tokens, cut models that others open (numbers are those of the checklist)."""
 
 import json
-from statistics import median
 from types import SimpleNamespace
 
 import pytest
@@ -70,8 +69,8 @@ def test_50_a_model_of_half_the_blocks_takes_about_half_the_time():
     ids = torch.randint(5, len(tokenizer()), (16, 32))
     kept = {n: whole.keep(n) for n in (3, 6)}
     with torch.no_grad():
-        taken = measure({n: lambda body=body: body(ids, torch.ones_like(ids)) for n, body in kept.items()}, 9, 0)
-    assert 0.4 < median(taken[3]) / median(taken[6]) < 0.75
+        taken = measure({n: lambda body=body: body(ids, torch.ones_like(ids)) for n, body in kept.items()}, 25, 0)
+    assert 0.4 < min(taken[3]) / min(taken[6]) < 0.75  # other work on the machine makes some slower, none faster
 
 
 def test_2_without_the_closing_norm_a_shallow_layer_is_not_what_is_deployed():
