@@ -1,5 +1,6 @@
 """Studies of adaptive search, cascades and few-shot, on scikit-learn's digits, against the plain way."""
 
+from collections import namedtuple
 from dataclasses import replace
 
 import pandas as pd
@@ -12,7 +13,7 @@ from mrl_lab.claims.adaptive import claims
 from mrl_lab.errors import RequestError
 from mrl_lab.lab import Recipe, embed, trained
 from mrl_lab.search import cost, planning
-from mrl_lab.study import adaptive, cascades, fewshot, gallery, graphs, models, speed
+from mrl_lab.study import adaptive, cascades, fewshot, gallery, graphs, models, room, speed
 from mrl_lab.study.models import Model
 from mrl_lab.study.pictures import Pictures
 
@@ -437,3 +438,27 @@ def test_plain_sizes_are_cascades_that_stop_at_once(cascaded):
 def test_what_would_be_sliced_short_is_refused(digits, ask, what, there):
     with pytest.raises(RequestError, match=f"{what}.*from 1 to {there}, which is what there is"):
         ask(digits)
+
+
+# ------------------------------------------------------------------------------------------------- memory
+
+Memory = namedtuple("Memory", "available")
+
+
+@pytest.mark.parametrize(
+    ("free", "says"),
+    [
+        (14e9, None),
+        (
+            8e9,
+            r"1,000,000 vectors of 2048 numbers take 13\.3 GB .* has 8\.0 GB free: `-p dim 1024` takes 7\.1 GB",
+        ),
+        (1e9, r"has 1\.0 GB free: close what else runs, or choose a smaller budget"),
+    ],
+)
+def test_a_database_that_memory_cannot_hold_is_refused_before_any_work(monkeypatch, free, says):
+    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: Memory(free))
+    if says is None:
+        return room.check(1_000_000, 2048)
+    with pytest.raises(RequestError, match=says):
+        room.check(1_000_000, 2048)
