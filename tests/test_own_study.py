@@ -264,6 +264,16 @@ def test_blocks_find_what_one_search_finds(monkeypatch, form):
     assert torch.equal(shrinking.nearest(Way("whole"), task, [8], [form])[form, 8][0], once)
 
 
+def test_no_more_rows_are_made_at_once_than_a_block(monkeypatch):
+    task, made = task_of(), []
+    monkeypatch.setattr(shrinking, "BLOCK", 17)
+    monkeypatch.setattr(shrinking, "LIKE", 20)
+    rows = Way.rows
+    monkeypatch.setattr(Way, "rows", lambda way, z, sizes: made.append(len(z)) or rows(way, z, sizes))
+    shrinking.nearest(Way("whole"), task, [8], ["int8"], which=range(5))
+    assert max(made) <= 20 < len(task.sample)
+
+
 def test_copies_of_a_question_do_not_push_it_out_twice():
     z = drawn().repeat(2, 1)
     task = Shrinking(Collection("copies", z, key="copies"))

@@ -34,6 +34,7 @@ from mrl_lab.study.vectors import BITS, Codes, Collection, Way
 
 K, SHORTLIST = 10, 100
 BLOCK = 2**14  # documents projected at once: 50 MB at 768 numbers
+LIKE = 2**14  # documents that forms take their steps and means from, at most: as sparse codes, 200 MB at 768 numbers
 FORMS = ("float32", "int8", *BITS)
 CRITERIA = {
     f"ndcg@{K}": f"**nDCG@{K}**, by judgements of which documents answer which queries, graded where they are",
@@ -307,7 +308,9 @@ def nearest(
     known, some = task.collection, slice(None) if which is None else list(which)
     own = None if task.own is None else task.own[some]
     wanted = {form: min(k if form == "float32" else K, len(known) - (own is not None)) for form in forms}
-    asked, sample = way.rows(task.questions[some], sizes), way.rows(task.sample, sizes) if len(known) > BLOCK else None
+    asked, sample = way.rows(task.questions[some], sizes), None
+    if len(known) > BLOCK:
+        sample = way.rows(task.sample[:: -(-len(task.sample) // LIKE)], sizes)
     best: dict[tuple[str, int], _Best] = {}
     for start in range(0, len(known), BLOCK):
         rows = way.rows(normalize(known.documents[start : start + BLOCK].float(), dim=1), sizes)
