@@ -34,7 +34,8 @@ class Compute:
 
         name = torch.cuda.get_device_name() if self.device == "cuda" else _processor()
         precision = "float32" if self.precision == "no" else f"{self.precision} autocast"
-        threads = f", {torch.get_num_threads()} threads" if self.device == "cpu" else ""
+        n = torch.get_num_threads()
+        threads = f", {n} thread{'s' * (n != 1)}" if self.device == "cpu" else ""
         return f"{self.device}: {name}, {precision}{threads} ({self.reason})"
 
     def accelerator(self) -> Accelerator:

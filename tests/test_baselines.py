@@ -101,6 +101,17 @@ def test_32_svd_of_features_equals_scikit_learn(centre):
     assert torch.allclose(baselines.FeatureSVD.fit(z, centre).project(z, 4).abs(), theirs.abs())  # signs are free
 
 
+@pytest.mark.parametrize("centre", [True, False])
+def test_32_svd_of_features_is_the_same_in_blocks(centre, monkeypatch):
+    z = torch.randn(103, 12, dtype=torch.float64) * torch.arange(1, 13) + 5
+    whole = baselines.FeatureSVD.fit(z, centre)
+    monkeypatch.setattr(baselines, "BLOCK", 20)
+    parts = baselines.FeatureSVD.fit(z, centre)
+    assert torch.allclose(parts.mean, whole.mean)
+    assert torch.allclose(parts.project(z, 12).abs(), whole.project(z, 12).abs())
+    assert torch.allclose(whole.mean, z.mean(0) if centre else torch.zeros(12).double())
+
+
 def test_32_more_dims_than_rows_still_give_all_axes():
     z = torch.randn(5, 12, dtype=torch.float64)
     assert torch.allclose(

@@ -119,9 +119,9 @@ def full(monkeypatch):
 
 def test_a_full_disk_is_said_before_any_work(full, own_cache, monkeypatch):
     monkeypatch.setattr(disk.workers, "apart", lambda *_: pytest.fail("begun"))
-    with pytest.raises(RequestError, match=r"10,000,000 vectors of 256 numbers .* GB free: make room, or set MRL_LAB"):
-        disk.measured(10_000_000, 256)
-    assert "has 1.0 GB free" in disk.lacking(10_000_000, 256)
+    with pytest.raises(RequestError, match=r"20,000,000 vectors of 256 numbers .* GB free: make room, or set MRL_LAB"):
+        disk.measured(20_000_000, 256)  # a number that no page here has measured
+    assert "has 1.0 GB free" in disk.lacking(20_000_000, 256)
 
 
 def test_room_is_asked_for_vectors_lists_and_their_parts(own_cache):

@@ -326,6 +326,25 @@ def test_an_adaptor_may_learn_from_judged_queries_that_are_not_asked():
 # ------------------------------------------------------------------------------------------------ what is answered
 
 
+@pytest.mark.parametrize(
+    ("documents", "queries", "left"),
+    [
+        (50_000, None, (1_000, 5)),  # half of what may be compared
+        (100_000, None, (1_000, 5)),  # just that
+        (250_000, None, (1_000, 2)),  # seeds go first
+        (1_000_000, None, (500, 1)),  # then questions
+        (9_000_000, None, (choosing.LEAST, 1)),
+        (1_000_000, 40, (40, 5)),  # no more than there are
+        (9_000_000, 40, (40, 1)),
+    ],
+)
+def test_a_large_collection_is_asked_by_fewer_seeds_then_fewer_questions(documents, queries, left):
+    one = torch.zeros(1, 4)
+    asked = None if queries is None else one.expand(queries, -1)
+    collection = Collection("large", one.expand(documents, -1), key=0, queries=asked)
+    assert choosing.affordable(collection, 1_000, 5, 5 * 10**8) == left
+
+
 def test_the_walk_ends_at_the_first_size_that_does_not_hold():
     whole = torch.ones(200)
     bad = whole.clone()

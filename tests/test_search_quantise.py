@@ -6,7 +6,7 @@ import torch
 from mrl_lab import search
 from mrl_lab.cuts import unit_prefix
 from mrl_lab.errors import RequestError
-from mrl_lab.search import flat
+from mrl_lab.search import flat, quantise
 
 
 @pytest.fixture(params=["one block", "blocks of 64 rows"])
@@ -152,3 +152,23 @@ def test_signs_are_asked_by_the_numbers_of_a_query(made):
     assert torch.allclose(found, table.sort(descending=True).values[:, :5], atol=1e-5)
     assert torch.allclose(table.gather(1, ids), found, atol=1e-5)
     assert search.store(rows, "signs").bytes == 2
+
+
+@pytest.mark.parametrize("instructions", [True, False])
+@pytest.mark.parametrize("value", [127, -127, "random"])
+def test_products_of_whole_numbers_are_exact_with_and_without_instructions_for_them(instructions, value, monkeypatch):
+    """2,100 dims of the largest numbers pass what float32 counts to the unit, so parts have to be added as integers."""
+    monkeypatch.setattr(quantise, "_has_int8_products", lambda: instructions)
+    draw = torch.Generator().manual_seed(0)
+    rows, asked = (torch.randint(-127, 128, shape, generator=draw).to(torch.int8) for shape in ((24, 2100), (2100, 8)))
+    if value != "random":
+        rows, asked = rows.fill_(value), asked.fill_(127)
+        asked[0] = 126  # an odd sum
+    out = torch.full((24, 8), 5, dtype=torch.int32)
+    quantise._integers(rows, asked, out)
+    assert out.equal((rows.long() @ asked.long()).int())
+    assert value == "random" or out[0, 0].abs() > 2**25
+
+
+def test_parts_are_as_wide_as_float32_allows():
+    assert quantise.EXACT * 127**2 <= 2**24 < (quantise.EXACT + 1) * 127**2

@@ -43,6 +43,9 @@ def svd_of_classifier(weight: Tensor, rank: int) -> Tensor:
     return (u[:, :rank] * s[:rank]) @ v[:rank]  # (C, r) (r, d) -> (C, d)
 
 
+BLOCK = 2**14  # rows that are float64 at a time
+
+
 @dataclass(frozen=True)
 class FeatureSVD:
     """Axes of training features by falling energy; one decomposition serves every m.
@@ -60,10 +63,19 @@ class FeatureSVD:
 
     @classmethod
     def fit(cls, train_z: Tensor, centre: bool = True) -> FeatureSVD:
-        """Decompose train_z (N, d) through its d x d Gram matrix: cheap for large N, and d axes for small N."""
-        z = train_z.double()
-        mean = z.mean(0) if centre else torch.zeros_like(z[0])
-        _, axes = torch.linalg.eigh((z - mean).T @ (z - mean))  # energies rise
+        """Decompose train_z (N, d) through its d x d Gram matrix: cheap for large N, and d axes for small N.
+
+        In float64, a block of rows at a time: beside train_z it needs d x d numbers and one block.
+        """
+        blocks, wide = train_z.split(BLOCK), {"dtype": torch.float64, "device": train_z.device}
+        mean = torch.zeros(train_z.shape[1], **wide)
+        if centre:
+            mean = sum((z.sum(0, dtype=torch.float64) for z in blocks), mean) / len(train_z)
+        gram = torch.zeros(len(mean), len(mean), **wide)
+        for z in blocks:
+            z = z.double() - mean
+            gram.addmm_(z.T, z)
+        _, axes = torch.linalg.eigh(gram)  # energies rise
         return cls(mean.to(train_z.dtype), axes.flip(1).to(train_z.dtype))
 
     def project(self, z: Tensor, m: int) -> Tensor:

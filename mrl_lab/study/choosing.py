@@ -22,11 +22,23 @@ from torch import Tensor
 
 from mrl_lab import score, stats
 from mrl_lab.study.shrinking import RERANKED, Shrinking, halves
-from mrl_lab.study.vectors import Codes, Way
+from mrl_lab.study.vectors import Codes, Collection, Way
 
 Cells = Mapping[tuple[str, str, int], Tensor]  # {(way, form, size): the criterion of each question (Q,)}
 MOST = 10**6  # questions; what needs more is not settled by asking more
+LEAST = 100  # questions that are asked of any collection
 NESTED, PARTLY, NOT = "nested", "nested in part", "not nested"
+
+
+def affordable(collection: Collection, asks: int, seeds: int, pairs: int) -> tuple[int, int]:
+    """Return how many questions and seeds keep documents x questions x seeds of one way within ``pairs``.
+
+    Seeds go first, down to one, then questions, down to :data:`LEAST`: what they say has an interval either way, and
+    one over questions is asked for by whoever has to choose a size.
+    """
+    asks = min(asks, len(collection if collection.queries is None else collection.queries))
+    seeds = max(1, min(seeds, pairs // (len(collection) * asks)))
+    return min(asks, max(LEAST, pairs // (len(collection) * seeds))), seeds
 
 
 def cells(found: Mapping[str, Mapping[str, Tensor]]) -> dict[tuple[str, str, int], Tensor]:
