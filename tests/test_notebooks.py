@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import assert_page_works
-from clock import computed
+from clock import computed, slowness
 from sentence_transformers import SentenceTransformer
 from small_texts import ROWS, beir, encoder
 
@@ -34,7 +34,8 @@ def finished(request, out):
     before = computed()
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert computed() - before < 180, "60 s on two idle cores are 120; a busy machine's caches are cold"
+    taken = computed() - before
+    assert taken < 180 or taken < 180 * slowness(), "60 s on two idle cores are 120; a busy machine's caches are cold"
     return out / request.param / "seconds"
 
 

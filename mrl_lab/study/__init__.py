@@ -3,10 +3,9 @@
 Models are trained, tuned and swept by :mod:`mrl_lab.lab`, which computes nothing twice: a study that was stopped goes
 on where it was, and a slider or a second notebook trains nothing again.
 
-* 00, 01: models, pictures, controls, articles, backbones; the first two serve others too
-* 02: adaptive, gallery, cascades, fewshot, judged, speed, graphs, disk, room
-* 03, 04: sentences/   05: tokens/   06: clusters/   07: compared
-* 08: vectors, shrinking, nesting, choosing, leaving
+* 00, 01: models, pictures, controls; the first two serve others too
+* 02: adaptive, gallery, cascades, fewshot, judged, speed
+* 03, 04: sentences/   05: tokens/   06: clusters/
 """
 
 from collections.abc import Iterable
