@@ -35,7 +35,7 @@ def finished(request, out):
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     taken = computed() - before
-    assert taken < 180 or taken < 180 * slowness(), "60 s on two idle cores are 120; a busy machine's caches are cold"
+    assert taken < 240 or taken < 240 * slowness(), "60 s on two idle cores are 120; twice that is no first look"
     return out / request.param / "seconds"
 
 
