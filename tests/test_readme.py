@@ -37,6 +37,13 @@ def test_published_are_the_defaults_at_the_budgets_that_are_committed(reports):
     ]
 
 
+def test_no_published_run_judges_without_a_protocol_that_was_frozen_first():
+    folders = readme.published(ROOT / "reports")
+    judged = [f for f in folders if len((f / "claims.csv").read_text().splitlines()) > 1]
+    assert len(judged) > 10
+    assert [f for f in judged if not (f / "protocol.json").exists()] == []
+
+
 def test_a_run_whose_protocol_was_frozen_judges_before_a_stronger_one(reports):
     assert readme.judging(reports)["01_mrl"].name == readme.strongest(reports)["01_mrl"].name == "gpu"
     (reports / "01_mrl" / "minutes" / "protocol.json").touch()
