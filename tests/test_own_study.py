@@ -389,12 +389,29 @@ def test_what_does_not_hold_on_held_out_questions_is_not_recommended():
     assert "none on those held out" in found["sentence"]
 
 
-def test_nothing_is_recommended_where_nothing_holds():
-    whole = torch.ones(100)
-    table = choosing.choices({("prefix", "int8", 8): torch.zeros(100)}, whole, {"prefix": Way("prefix")}, 1.0)
-    found = choosing.recommend(table, D, "ndcg@10", 1.0, 100)
+def lost_on(wrong, questions=400):
+    """The recommendation where a cut is wrong on some of the choosing questions, beside one that is always wrong."""
+    whole = torch.ones(questions)
+    cut = whole.clone()
+    cut[choosing.halves(questions)[0][:wrong]] = 0
+    found = {("prefix", "float32", 8): cut, ("prefix", "int8", 8): torch.zeros(questions)}
+    table = choosing.choices(found, whole, {"prefix": Way("prefix")}, 1.0)
+    return choosing.recommend(table, D, "ndcg@10", 1.0, questions)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (1, " About 569 more choosing questions would settle the nearest size."),  # (1.96 x 7.07 / 0.5)^2 - 200
+        (2, ""),  # exactly the tolerance: a million would not tell
+        (100, " More questions would not change that: each size that was tried surely loses more."),
+    ],
+)
+def test_nothing_is_recommended_where_nothing_holds_and_it_says_whether_more_questions_would_tell(wrong, says):
+    found = lost_on(wrong)
     assert found["recommended"] is None
-    assert "no smaller vector stays within 1 points" in found["sentence"]
+    nothing = "Nothing is recommended: no smaller vector stays within 1 points of ndcg@10."
+    assert found["sentence"] == nothing + says
 
 
 @pytest.mark.parametrize(("scale", "verdict"), [(None, choosing.NOT), (torch.linspace(1, 0.02, D), choosing.NESTED)])

@@ -236,6 +236,15 @@ def _nothing(table: pd.DataFrame, holds: pd.DataFrame, metric: str, tolerance: f
             f"Nothing is recommended: {len(holds)} choices hold on the choosing questions, and none on those held out. "
             "More questions would tell."
         )
-    least = table["questions more"].dropna()
-    more = f" About {int(least.min())} more choosing questions would settle the nearest size." if len(least) else ""
-    return f"Nothing is recommended: no smaller vector stays within {tolerance:g} points of {metric}.{more}"
+    said = f"Nothing is recommended: no smaller vector stays within {tolerance:g} points of {metric}."
+    return f"{said} {_unsettled(table, tolerance)}".rstrip()
+
+
+def _unsettled(table: pd.DataFrame, tolerance: float) -> str:
+    """Say whether more questions would tell more of the sizes at which the walks ended."""
+    ended = table[table["next"].notna()]
+    may = ended["questions more"][ended["questions more"] > 0]  # NA, where a million are too few, is left out
+    if len(may):
+        return f"About {may.min():,} more choosing questions would settle the nearest size."
+    surely = (ended["questions more"].fillna(MOST) == 0) & (ended["next loses"] > tolerance)
+    return "More questions would not change that: each size that was tried surely loses more." if surely.all() else ""
