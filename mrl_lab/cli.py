@@ -88,7 +88,9 @@ def _parser() -> Parser:
     beside.add_argument("--scheduler", metavar="ADDRESS", help="run on the Dask cluster whose scheduler is there")
     run.add_argument("--out", **out)
     run.add_argument("--fresh", action="store_true", help="do not reuse finished runs or cached results")
-    command("pages", _pages, "render pages and the index again").add_argument("--out", **out)
+    pages = command("pages", _pages, "render pages and the index again")
+    pages.add_argument("--prose", action="store_true", help="with the notebooks' words of today, where their code ran")
+    pages.add_argument("--out", **out)
     bench = command("bench", _bench, "measure speed side by side with the plain way and with peers")
     bench.add_argument("names", nargs="*", metavar="NAME", help="which to measure (all)")
     bench.add_argument("--out", type=Path, metavar="DIR", help="also save bench.csv there")
@@ -252,13 +254,14 @@ def _failure(outcome, out: Path) -> str:
 
 
 def _pages(asked: argparse.Namespace) -> int:
-    from mrl_lab.report import execute, page
+    from mrl_lab.report import execute, page, prose
 
     folders = sorted(file.parent for file in asked.out.glob("*/*/run.json"))
     if not folders:
         raise RequestError(f"no runs in {asked.out}: make some with mrl-lab run, or give their folder with --out.")
     for folder in folders:
-        print(page.render(folder))
+        renewed = asked.prose and prose.renew(folder)
+        print(page.render(folder), *(["with new words"] if renewed else []))
     print(execute.write_index(asked.out))
     return DONE
 

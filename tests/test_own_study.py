@@ -380,7 +380,19 @@ def answers(tolerance, spoilt=0):
 def test_a_recommendation_is_the_fewest_bytes_that_hold_and_can_be_written():
     found = json.loads(json.dumps(answers(1.0)))
     assert found["recommended"]["dim"] == 8
-    assert found["sentence"].startswith("Keep 8 of 16 numbers by prefix, as int8: 8 bytes a vector in the place of 64")
+    assert found["sentence"] == (
+        "Keep 8 of 16 numbers by prefix, as int8: 8 bytes a vector in the place of 64 (8 times fewer). On the "
+        "questions that chose, it loses 0.0 points of nDCG@10 (at most 0.0); on those held out 0.0 [0.0, 0.0]."
+    )
+
+
+def test_a_loss_below_0_is_told_as_a_gain():
+    whole, cut = torch.zeros(400), torch.tensor([1.0, 1, 0, 0]).repeat(100)
+    table = choosing.choices({("prefix", "int8", 8): cut}, whole, {"prefix": Way("prefix")}, 1.0)
+    said = choosing.recommend(table, D, "ndcg@10", 1.0, 400)["sentence"]
+    assert "it loses −50.0 points of nDCG@10" in said
+    assert said.endswith("; a loss below 0 is a gain.")
+    assert list(table.columns) == choosing.COLUMNS
 
 
 def test_what_does_not_hold_on_held_out_questions_is_not_recommended():
@@ -410,7 +422,7 @@ def lost_on(wrong, questions=400):
 def test_nothing_is_recommended_where_nothing_holds_and_it_says_whether_more_questions_would_tell(wrong, says):
     found = lost_on(wrong)
     assert found["recommended"] is None
-    nothing = "Nothing is recommended: no smaller vector stays within 1 points of ndcg@10."
+    nothing = "Nothing is recommended: no smaller vector stays within 1 points of nDCG@10."
     assert found["sentence"] == nothing + says
 
 

@@ -1,6 +1,7 @@
 """README.md and the pages beside it say what the published files say, and nothing else."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,7 @@ from small_runs import LEDGER, SCORES, write
 
 from mrl_lab import source
 from mrl_lab.errors import RequestError
-from mrl_lab.report import history, ledger, readme
+from mrl_lab.report import history, ledger, prose, readme
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -42,6 +43,16 @@ def test_no_published_run_judges_without_a_protocol_that_was_frozen_first():
     judged = [f for f in folders if len((f / "claims.csv").read_text().splitlines()) > 1]
     assert len(judged) > 10
     assert [f for f in judged if not (f / "protocol.json").exists()] == []
+
+
+def test_every_published_page_whose_code_is_the_notebook_s_has_its_words_too(tmp_path):
+    """If not: ``mrl-lab pages --prose``."""
+    for folder in readme.published(ROOT / "reports"):
+        copy = tmp_path / folder.parent.name / folder.name
+        copy.mkdir(parents=True)
+        for name in ("notebook.ipynb", "run.json"):
+            shutil.copy(folder / name, copy)
+        assert not prose.renew(copy), folder
 
 
 def test_a_run_whose_protocol_was_frozen_judges_before_a_stronger_one(reports):

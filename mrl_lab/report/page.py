@@ -154,17 +154,21 @@ def device(described: str) -> str:
 
 def made(run: Mapping) -> list[tuple[str, list[str]]]:
     """Return how the page was made, as (heading, lines)."""
-    git = run["git"]
-    commit = f"{git['id']}{', changed since' if git['dirty'] else ''}" if git else "not known: no git here"
+    words = [f"written after the run: {_commit(run['prose'])}"] if "prose" in run else []
     rows = [
         ("Parameters", [f"{name} = {value!r}" for name, value in run["parameters"].items()]),
         ("Data", _sources(run["data"]) or ["none was noted"]),
         ("Weights", _sources(run["weights"]) or ["none: every model was trained here, from random weights"]),
         ("Machine", [f"{run['platform']}, {run['threads']} threads", *filter(None, [run["device"]])]),
-        ("Code", [f"git commit {commit}"]),
+        ("Code", [_commit(run["git"])]),
+        ("Words", words),
         ("Versions", [", ".join(f"{name} {v}" for name, v in [("python", run["python"]), *run["versions"].items()])]),
     ]
     return [(heading, lines) for heading, lines in rows if lines]
+
+
+def _commit(git: Mapping | None) -> str:
+    return f"git commit {git['id']}{', changed since' if git['dirty'] else ''}" if git else "not known: no git here"
 
 
 def _sources(items: Iterable[Mapping | str]) -> list[str]:

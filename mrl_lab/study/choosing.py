@@ -27,6 +27,8 @@ from mrl_lab.study.vectors import Codes, Collection, Way
 Cells = Mapping[tuple[str, str, int], Tensor]  # {(way, form, size): the criterion of each question (Q,)}
 MOST = 10**6  # questions; what needs more is not settled by asking more
 LEAST = 100  # questions that are asked of any collection
+COLUMNS = ["way", "form", "dim", "bytes", "loses", "at most", "held out", "held out low", "held out high"]
+COLUMNS += ["next", "next loses", "questions more"]
 NESTED, PARTLY, NOT = "nested", "nested in part", "not nested"
 
 
@@ -153,9 +155,8 @@ def nested_verdict(table: pd.DataFrame, tolerance: float) -> tuple[str, str]:
 def choices(found: Cells, whole: Tensor, ways: Mapping[str, Way | Codes], tolerance: float) -> pd.DataFrame:
     """Return one row a way and form: the smallest size that holds, its losses, and what would settle the next one.
 
-    Columns: way, form, dim (NA where no size holds), bytes, loses, at most (on the choosing half), held out, held out
-    low, held out high, next (the size that does not hold), next loses, questions more (to settle it; NA where even a
-    million would not).
+    Columns: :data:`COLUMNS`; dim is NA where no size holds, *loses* and *at most* are of the choosing half, *next* is
+    the size that does not hold, and *questions more* would settle it; NA where even a million would not.
     """
     rows = []
     for way, form in dict.fromkeys((way, form) for way, form, _ in found):
@@ -163,8 +164,8 @@ def choices(found: Cells, whole: Tensor, ways: Mapping[str, Way | Codes], tolera
         rows.append({"way": way, "form": form} | walked(sizes, whole, tolerance))
         stored = "float32" if form == RERANKED else form
         rows[-1]["bytes"] = ways[way].bytes(rows[-1]["dim"], stored) if rows[-1]["dim"] else None
-    columns = ["dim", "bytes", "next", "questions more"]
-    return pd.DataFrame(rows).astype(dict.fromkeys(columns, "Int64"))
+    numbers = dict.fromkeys(["dim", "bytes", "next", "questions more"], "Int64")
+    return pd.DataFrame(rows, columns=COLUMNS).astype(numbers)
 
 
 def walked(sizes: Mapping[Any, Tensor], whole: Tensor, tolerance: float) -> dict[str, Any]:
@@ -184,8 +185,7 @@ def walked(sizes: Mapping[Any, Tensor], whole: Tensor, tolerance: float) -> dict
     if row["dim"]:
         kept = loss(whole, sizes[row["dim"]], held_out)
         row |= {"held out": kept.mean, "held out low": kept.low, "held out high": kept.high}
-    empty = ("loses", "at most", "held out", "held out low", "held out high", "next", "next loses", "questions more")
-    return dict.fromkeys(empty) | row
+    return dict.fromkeys(COLUMNS[4:]) | row
 
 
 def _more(whole: Tensor, cut: Tensor, choosing: Tensor, tolerance: float) -> int | None:
@@ -221,13 +221,18 @@ STORED = {
 
 
 def _sentence(best: pd.Series, d: int, metric: str) -> str:
-    smaller = 4 * d / best["bytes"]
+    points = {name: f"{best[name]:.1f}".replace("-", "−") for name in COLUMNS[4:9]}
+    gains = "; a loss below 0 is a gain" if min(best["loses"], best["held out"]) < -0.05 else ""
     return (
         f"Keep {best['dim']} of {d} numbers by {best['way']}, {STORED[best['form']]}: {best['bytes']:,} bytes a vector "
-        f"in the place of {4 * d:,} ({smaller:.3g} times fewer), for {best['loses']:.1f} points of {metric} (at most "
-        f"{best['at most']:.1f}); on held-out questions it loses {best['held out']:.1f} [{best['held out low']:.1f}, "
-        f"{best['held out high']:.1f}]."
+        f"in the place of {4 * d:,} ({4 * d / best['bytes']:.3g} times fewer). On the questions that chose, it loses "
+        f"{points['loses']} points of {_spelt(metric)} (at most {points['at most']}); on those held out "
+        f"{points['held out']} [{points['held out low']}, {points['held out high']}]{gains}."
     )
+
+
+def _spelt(metric: str) -> str:
+    return metric.replace("ndcg", "nDCG")
 
 
 def _nothing(table: pd.DataFrame, holds: pd.DataFrame, metric: str, tolerance: float) -> str:
@@ -236,7 +241,7 @@ def _nothing(table: pd.DataFrame, holds: pd.DataFrame, metric: str, tolerance: f
             f"Nothing is recommended: {len(holds)} choices hold on the choosing questions, and none on those held out. "
             "More questions would tell."
         )
-    said = f"Nothing is recommended: no smaller vector stays within {tolerance:g} points of {metric}."
+    said = f"Nothing is recommended: no smaller vector stays within {tolerance:g} points of {_spelt(metric)}."
     return f"{said} {_unsettled(table, tolerance)}".rstrip()
 
 
