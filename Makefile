@@ -26,7 +26,7 @@ reports: $(VENV)/.ready
 
 test: $(VENV)/.ready-test lint
 	$(if $(findstring not browser,$(TESTS)),,$(BIN)/python tests/chromium.py)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
