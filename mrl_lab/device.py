@@ -40,9 +40,11 @@ class Compute:
 
     def accelerator(self) -> Accelerator:
         """Return accelerate's handle for this choice; under ``accelerate launch`` it joins the group."""
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedDataParallelKwargs
 
-        return Accelerator(cpu=self.device == "cpu", mixed_precision=self.precision)
+        # Not every step uses every weight: a layer that was not drawn, a pooler that nobody asks.
+        several = DistributedDataParallelKwargs(find_unused_parameters=True)
+        return Accelerator(cpu=self.device == "cpu", mixed_precision=self.precision, kwargs_handlers=[several])
 
 
 def choose(device: str = "", precision: str = "") -> Compute:

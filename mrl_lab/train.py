@@ -2,7 +2,7 @@
 
 ``total`` is the loss to lower and ``parts`` a dict of its named pieces (one a cut), which are logged.
 accelerate takes care of device, precision and processes: run a script that calls :func:`fit` under
-``accelerate launch`` and every process takes its share of each batch.
+``accelerate launch`` and every process takes its share of each batch, to the same losses (:mod:`mrl_lab.shares`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Rows(Protocol):
-    """What is trained on: ``len(rows)`` and ``rows[index]`` -> the tensors that the model's forward takes.
+    """What is trained on: ``len(rows)`` and ``rows[index]`` -> the tensors that the model's forward takes, a row each.
 
     ``torch.utils.data.TensorDataset`` is one; a text set can pad, and a picture set augment, in ``[index]``.
     """
@@ -108,10 +108,14 @@ class _Run:
         self.wrapped.train()
 
     def step(self, number: int, rows: Rows, index: Tensor, clip: float | None) -> Tensor:
-        """Learn from this process's share of the rows ``index`` and return the loss."""
-        share = index[self.accelerator.process_index :: self.accelerator.num_processes]
+        """Learn from this process's share of the rows ``index`` and return the loss.
+
+        Each process makes all of them, so that what is drawn for them (crops, hidden words) is what one would draw.
+        """
+        n = len(index) // self.accelerator.num_processes
+        own = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
         with self.accelerator.autocast():
-            total, parts = self.wrapped(*(t.to(self.accelerator.device) for t in rows[share]))
+            total, parts = self.wrapped(*(t[own].to(self.accelerator.device) for t in rows[index]))
         self.log.append(_note(number, self.rate.get_last_lr()[0], total, parts))
         self.accelerator.backward(total)
         if clip is not None:

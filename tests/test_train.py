@@ -204,26 +204,34 @@ def test_device_choice_has_a_reason_and_refuses_what_is_not_there(monkeypatch):
             choose("cuda")
 
 
-def losses_under(command: list[str], out: Path) -> list[float]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def losses_under(command: list[str], out: Path) -> dict:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MRL_LAB_DEVICE": "cpu"}
     subprocess.run([*command, str(SCRIPT), str(out)], check=True, env=environment)
     return json.loads(out.read_text())
 
 
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The losses of each kind of method by one process, and by two: --multi_gpu, for --cpu would start one alone."""
+    folder = tmp_path_factory.mktemp("processes")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    one, two = losses_under([sys.executable], folder / "one.json"), losses_under(launch, folder / "two.json")
+    assert (one.pop("processes"), two.pop("processes")) == (1, 2)
+    return one, two
+
+
+KINDS = ["MRL", "MRL, contrastive", "2DMSE", "Starbucks", "ESE", "SMAE", "M3", "Franca, ConvNet", "Franca, ViT"]
+
+
 @pytest.mark.slow
-def test_two_processes_equal_one_at_the_same_global_batch(tmp_path):
-    one = losses_under([sys.executable], tmp_path / "one.json")
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    two = losses_under([*launch, "--mixed_precision", "no", "--dynamo_backend", "no"], tmp_path / "two.json")
+@pytest.mark.parametrize("kind", [*KINDS, "adaptor", "sparse codes"])
+def test_two_processes_equal_one_at_the_same_global_batch(both, kind):
+    one, two = (losses[kind] for losses in both)
     assert len(one) == 12
-    assert one[-1] < one[0]
-    assert one == pytest.approx(two, abs=1e-4)
+    assert len(set(one)) == 12
+    assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_there_is_a_kind_for_each_method(both):
+    assert list(both[0]) == [*KINDS, "adaptor", "sparse codes"]

@@ -8,8 +8,7 @@ samples fall on one prototype. Two remedies, both from the DINO family:
 * **Centring** (DINO, arXiv 2104.14294, section 3.1): softmax((s - c) / tau), c a running mean of the scores.
 
 How we differ: float32 in the log domain, where the released Franca head overflows from s = 3.55 on (tau = 0.04). The
-constant factors 1/K and 1/n of each round are left out, for the last round cancels them. Each process balances the
-samples that it has itself; the papers balance those of all processes together.
+constant factors 1/K and 1/n of each round are left out, for the last round cancels them.
 """
 
 from __future__ import annotations

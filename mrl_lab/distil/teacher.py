@@ -21,6 +21,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mrl_lab import shares
 from mrl_lab.distil.assign import ASSIGNMENTS
 from mrl_lab.distil.losses import class_loss, koleo, patch_loss
 from mrl_lab.errors import RequestError, unknown
@@ -125,10 +126,11 @@ class SelfDistillation(nn.Module):
             whole = self.teacher.features(x)
         seen = self.student.features(x, hidden)
         classes = torch.cat([seen[0], self.student.features(_by_view(small))[0]]) if small.shape[1] else seen[0]
-        losses, watched = self._classes(classes, whole[0], len(large))
+        first, patches, classes, *whole, hidden = (_of_all(z, len(large)) for z in (*seen, classes, *whole, hidden))
+        losses, watched = self._classes(classes, whole[0], len(first) // 2)
         if hidden is not None:
-            losses |= self._patches(seen[1], whole[1], hidden)
-        losses["koleo"] = self.koleo_weight * sum(koleo(z) for z in seen[0].chunk(2))
+            losses |= self._patches(patches, whole[1], hidden)
+        losses["koleo"] = self.koleo_weight * sum(koleo(z) for z in first.chunk(2))
         return torch.stack(list(losses.values())).sum(), losses | watched
 
     def _classes(self, student: Tensor, teacher: Tensor, b: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -177,6 +179,11 @@ class SelfDistillation(nn.Module):
 def _by_view(x: Tensor) -> Tensor:
     """(B, V, ...) -> (V B, ...): all pictures of the first view, then all of the second."""
     return x.transpose(0, 1).flatten(0, 1)
+
+
+def _of_all(x: Tensor | None, b: int) -> Tensor | None:
+    """(V b, ...) of this process's b pictures -> (V B, ...) of those of all processes, view by view."""
+    return None if x is None else shares.gather(x.unflatten(0, (-1, b)), 1).flatten(0, 1)
 
 
 def used(scores: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from mrl_lab import shares
 from mrl_lab.cuts import check_sizes, unit_prefix
 from mrl_lab.errors import RequestError
 from mrl_lab.losses import neighbours
@@ -86,14 +87,14 @@ class Adaptor(nn.Module):
             z: (B, d), of length 1.
             judged: queries (P, d), documents (P, d) and grades (P,), if the batch has them.
         """
-        adapted = self.adapt(z)
+        z, adapted = shares.gather(z), shares.gather(self.adapt(z))
         parts: dict[int | str, Tensor] = {
             m: neighbours(z, adapted[:, :m], temperature=self.temperature) for m in self.sizes
         }
         if self.keep:
             parts["kept"] = self.keep * (adapted - z @ self.axes).square().sum(1).mean()
         if judged:
-            parts["ranked"] = self.rank * self._ranked(*judged)
+            parts["ranked"] = self.rank * self._ranked(*map(shares.gather, judged))
         return torch.stack(list(parts.values())).sum(), parts
 
     def _ranked(self, queries: Tensor, documents: Tensor, grades: Tensor) -> Tensor:

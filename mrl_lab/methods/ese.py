@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from mrl_lab import shares
 from mrl_lab.cuts import prefix
 from mrl_lab.errors import RequestError
 from mrl_lab.losses import alignment, info_nce
@@ -79,7 +80,7 @@ class ESE(nn.Module):
 
     def forward(self, ids: Tensor, attention: Tensor, labels: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its terms for token ids and attention (B, C, T), from one encoding."""
-        states = self.encoder(ids, attention)  # (B, C, N + 1, D)
+        states, labels = shares.gather(self.encoder(ids, attention)), shares.gather(labels)  # (B, C, N + 1, D)
         last, below = states[:, :, -1], range(1, self.encoder.layers)
 
         def shallow(term: Callable[[Tensor], Tensor]) -> Tensor:

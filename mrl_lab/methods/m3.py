@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from mrl_lab import shares
 from mrl_lab.errors import RequestError, unknown
 
 # ------------------------------------------------------------------------------------ coarser tokens
@@ -172,6 +173,7 @@ class M3(nn.Module):
         logits, targets, _ = self.llava.logits(list(visual.values()), ids, labels, packed=self.packed)
         nll = cross_entropy(logits.flatten(0, 1).float(), targets.repeat(len(scales)), reduction="none")
         losses = nll.view(len(scales), -1).mean(1)  # (S, answers, words) -> (S answers,) -> (S,)
+        losses = losses * shares.weight(len(targets), targets.device)
         return losses.mean(), dict(zip(scales, losses, strict=True))
 
     def visual(self, images: Tensor, scales: Sequence[int], select: str = "") -> dict[int, Tensor]:

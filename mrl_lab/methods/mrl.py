@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from mrl_lab import shares
 from mrl_lab.cuts import check_sizes, prefix, unit_prefix
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.losses import contrast
@@ -242,5 +243,6 @@ class Contrastive(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         """Return the weighted sum and the loss of each size for views a and b of the same rows."""
-        losses = nested_info_nce(self.encoder(a), self.encoder(b), self.sizes, **self.form)
+        a, b = (shares.gather(self.encoder(x)) for x in (a, b))
+        losses = nested_info_nce(a, b, self.sizes, **self.form)
         return weighted_sum(losses, self.weights), losses

@@ -32,6 +32,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from mrl_lab import shares
 from mrl_lab.cuts import check_sizes, prefix
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.losses import alignment, info_nce
@@ -202,5 +203,6 @@ class MSE2D(nn.Module):
     def forward(self, ids: Tensor, attention: Tensor, labels: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its weighted terms for token ids and attention (B, C, T), from one encoding."""
         layers, m, own = self.draw()
-        parts = terms(self.encoder(ids, attention), layers, m, labels, self.base, self.settings, own)
+        states = shares.gather(self.encoder(ids, attention))
+        parts = terms(states, layers, m, shares.gather(labels), self.base, self.settings, own)
         return torch.stack(list(parts.values())).sum(), parts

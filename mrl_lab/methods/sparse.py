@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, normalize
 
+from mrl_lab import shares
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.losses import neighbours
 
@@ -87,7 +88,7 @@ class Sparse(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its parts: "k", "4k", "silent" and, unless it is none, the contrast."""
-        every = self.latents(x)
+        x, every = shares.gather(x), shares.gather(self.latents(x))
         code = largest(every, self.active)
         left = x - self.decode(code)
         parts = {"k": _squares(left), "4k": _squares(x - self.decode(largest(every, 4 * self.active))) / 8}

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
+from mrl_lab import shares
 from mrl_lab.cuts import Cut, prefix
 from mrl_lab.errors import RequestError, unknown
 from mrl_lab.losses import alignment, candidate_scores, contrast, info_nce
@@ -204,8 +205,9 @@ class SRL(nn.Module):
 
     def forward(self, ids: Tensor, attention: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Parts]:
         """Return the loss and its weighted parts for token ids and attention (B, C, T), from one encoding."""
-        states = self.encoder(ids, attention)  # (B, C, N+1, D)
-        parts = self.form({cut: prefix(states[:, :, cut.layer], cut.dim) for cut in self.draw()}, labels)
+        states = shares.gather(self.encoder(ids, attention))  # (B, C, N+1, D)
+        views = {cut: prefix(states[:, :, cut.layer], cut.dim) for cut in self.draw()}
+        parts = self.form(views, shares.gather(labels))
         return torch.stack(list(parts.values())).sum(), parts
 
 
@@ -289,4 +291,4 @@ class SMAE(nn.Module):
         """
         words = self.model.cls.predictions.decoder
         sums = [cross_entropy(words(each), labels, reduction="sum") for each in rows]
-        return torch.stack(sums) / max(len(labels), 1)
+        return torch.stack(sums) / max(len(labels), 1) * shares.weight(len(labels), rows.device)
