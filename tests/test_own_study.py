@@ -422,7 +422,7 @@ def lost_on(wrong, questions=400):
 def test_nothing_is_recommended_where_nothing_holds_and_it_says_whether_more_questions_would_tell(wrong, says):
     found = lost_on(wrong)
     assert found["recommended"] is None
-    nothing = "Nothing is recommended: no smaller vector stays within 1 points of nDCG@10."
+    nothing = "Nothing is recommended: no smaller vector stays within 1 point of nDCG@10."
     assert found["sentence"] == nothing + says
 
 

@@ -146,7 +146,7 @@ def nested_verdict(table: pd.DataFrame, tolerance: float) -> tuple[str, str]:
         NOT: "At no size up to a half do the first numbers say more than as many random ones: nothing orders these "
         "vectors, and cutting them as they are is cutting at random.",
     }
-    return verdict, f"{said[verdict]} Within a loss of {tolerance:g} points a plain prefix may claim {sizes}."
+    return verdict, f"{said[verdict]} Within a loss of {_points(tolerance)} a plain prefix may claim {sizes}."
 
 
 # ------------------------------------------------------------------------------------------------ choosing
@@ -231,6 +231,10 @@ def _sentence(best: pd.Series, d: int, metric: str) -> str:
     )
 
 
+def _points(tolerance: float) -> str:
+    return f"{tolerance:g} point{'s' * (tolerance != 1)}"
+
+
 def _spelt(metric: str) -> str:
     return metric.replace("ndcg", "nDCG")
 
@@ -241,7 +245,7 @@ def _nothing(table: pd.DataFrame, holds: pd.DataFrame, metric: str, tolerance: f
             f"Nothing is recommended: {len(holds)} choices hold on the choosing questions, and none on those held out. "
             "More questions would tell."
         )
-    said = f"Nothing is recommended: no smaller vector stays within {tolerance:g} points of {_spelt(metric)}."
+    said = f"Nothing is recommended: no smaller vector stays within {_points(tolerance)} of {_spelt(metric)}."
     return f"{said} {_unsettled(table, tolerance)}".rstrip()
 
 
